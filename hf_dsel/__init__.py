@@ -1,2 +1,30 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""Choose the best subset of an instruction or preference dataset."""
+"""Choose the best subset of an instruction or preference dataset.
+
+`import hf_dsel` adds one method to `datasets`: `dataset.select_by(strategy, k=...)`. Set HF_DSEL_ATTACH=0 to leave the
+classes as they are and call `hf_dsel.select_by(dataset, ...)`.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+
+from hf_dsel.budget import Budget, BudgetError, Picks
+from hf_dsel.columns import BadColumn, MissingColumn
+from hf_dsel.rows import UnknownFormat
+from hf_dsel.scoring import OtherScores, score
+from hf_dsel.selecting import Shortfall, attach, select, select_by
+from hf_dsel.selection import Selection, WrongSource, selection_of
+from hf_dsel.strategies import Strategy, strategy_names
+from hf_dsel.trl_format import to_trl
+
+__version__ = version("hf-dsel")
+__all__ = [
+    "BadColumn", "Budget", "BudgetError", "MissingColumn", "OtherScores",
+    "Picks", "Selection", "Shortfall", "Strategy", "UnknownFormat", "WrongSource", "score", "select",
+    "select_by", "selection_of", "strategy_names", "to_trl",
+]  # fmt: skip
+
+if os.environ.get("HF_DSEL_ATTACH", "1") != "0":
+    attach()

@@ -1,0 +1,289 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""From a dataset and a strategy to a selection and a subset; and what `import hf_dsel` attaches to `datasets`."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+from hf_dsel.budget import Budget, BudgetError, Picks, rows_asked
+from hf_dsel.columns import MissingColumn, first, read_column
+from hf_dsel.one_pass import Shortfall, from_stream
+from hf_dsel.progress import count, say
+from hf_dsel.scoring import score
+from hf_dsel.selection import Selection, Source
+from hf_dsel.strategies import Strategy, make_strategy
+
+TOKENS = "example_tokens"
+
+
+def select_by(
+    dataset: Any,
+    strategy: str | Strategy,
+    k: int | None = None,
+    *,
+    fraction: float | None = None,
+    max_tokens: int | None = None,
+    seed: int = 42,
+    compute: bool = True,
+    keep_vectors: bool = False,
+    **params: Any,
+) -> Any:
+    """The best rows of a dataset, best first.
+
+    The columns that the strategy reads and the dataset lacks are computed with the strategy's default scorers, which is
+    announced first; a column that is there is used as it is. The result has all your columns, `selection_rank` (0 is
+    the first pick), `selection_gain`, the strategy's reasons and the scores. Where the strategy is greedy the first m
+    rows are its choice for budget m. Rows with a null in a column that is read are not considered; their number is
+    reported.
+
+    Args:
+        dataset: a `Dataset`; a `DatasetDict`, each split by itself; or an `IterableDataset`, for the strategies that
+            need one pass (`random`, `top_k`, which return a `Dataset`, and `threshold`, which returns a stream).
+        strategy: a name (a file in `hf_dsel/strategies/`) or an instance.
+        k: rows to pick; or
+        fraction: the part of the pool to pick, in (0, 1]; or
+        max_tokens: picks are taken in order as long as their tokens (column `example_tokens`) fit.
+        seed: of all random choices.
+        compute: False makes a missing column an error.
+        keep_vectors: keep the embedding columns in the result.
+        **params: the strategy's own options; an unknown one is an error.
+
+    Returns:
+        the subset, a plain `Dataset` in pick order. `selection_of(subset)` gives the record.
+
+    Raises:
+        ValueError: an unknown strategy, a bad option or budget, an empty dataset, a column with NaN, infinite or zero
+            vectors.
+        TypeError: an unknown option.
+        MissingColumn: a column is missing and cannot or may not be computed.
+
+    >>> pool = Dataset.from_dict({"text": ["a", "b", "c"], "quality": [1.0, 3.0, 2.0]})
+    >>> select_by(pool, "top_k", k=2)["text"][:]
+    ['b', 'c']
+    """
+    made = make_strategy(strategy, params)
+    budget: dict[str, Any] = {"k": k, "fraction": fraction, "max_tokens": max_tokens}
+    if isinstance(dataset, DatasetDict | IterableDatasetDict):
+        splits = {}
+        for name, split in dataset.items():
+            with _naming(name):
+                splits[name] = select_by(split, made, **budget, seed=seed, compute=compute, keep_vectors=keep_vectors)
+        streams = all(isinstance(split, IterableDataset) for split in splits.values())
+        return IterableDatasetDict(splits) if streams else DatasetDict(splits)
+    if isinstance(dataset, IterableDataset):
+        return from_stream(dataset, made, budget, seed)
+    scored, selection = _select(dataset, made, budget, seed=seed, compute=compute)
+    return selection.apply(scored, keep_vectors=keep_vectors, strict=False)
+
+
+def select(
+    dataset: Any,
+    strategy: str | Strategy,
+    k: int | None = None,
+    *,
+    fraction: float | None = None,
+    max_tokens: int | None = None,
+    seed: int = 42,
+    compute: bool = True,
+    **params: Any,
+) -> Any:
+    """The record of a selection, without the subset: `Selection.apply(dataset)` makes it.
+
+    Arguments and errors as for `select_by`. A `DatasetDict` gives a dict of records.
+
+    >>> pool = Dataset.from_dict({"text": ["a", "b", "c"], "quality": [1.0, 3.0, 2.0]})
+    >>> select(pool, "top_k", k=2).indices
+    array([1, 2])
+    """
+    made = make_strategy(strategy, params)
+    budget: dict[str, Any] = {"k": k, "fraction": fraction, "max_tokens": max_tokens}
+    if isinstance(dataset, DatasetDict):
+        records = {}
+        for name, split in dataset.items():
+            with _naming(name):
+                records[name] = select(split, made, **budget, seed=seed, compute=compute)
+        return records
+    if isinstance(dataset, IterableDataset):
+        raise TypeError("a stream cannot be selected again by row number; use select_by, or load it without streaming")
+    return _select(dataset, made, budget, seed=seed, compute=compute)[1]
+
+
+class _naming:
+    """Adds the split's name to an error raised inside."""
+
+    def __init__(self, split: str) -> None:
+        self.split = split
+
+    def __enter__(self) -> None:
+        """Nothing to set up."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is not None:
+            error.add_note(f"(in the split {self.split!r})")
+
+
+def _select(
+    dataset: Dataset, strategy: Strategy, budget: dict[str, Any], *, seed: int, compute: bool
+) -> tuple[Dataset, Selection]:
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"select_by takes a Dataset, DatasetDict or IterableDataset, got {type(dataset).__name__}")
+    if len(dataset) == 0:
+        raise ValueError("the dataset is empty: there is nothing to select from")
+    open_ended = bool(getattr(strategy, "open_ended", False))
+    rows = rows_asked(**budget, pool=len(dataset), open_ended=open_ended)
+    source = Source.of(dataset)
+    dataset = _with_columns(dataset, strategy, compute=compute)
+    if budget["max_tokens"] is not None and TOKENS not in dataset.column_names:
+        raise MissingColumn(
+            f"max_tokens needs the column {TOKENS!r}. Add it with the tokenizer that you train with: dataset = "
+            "dataset.map(hf_dsel.Length(of='example', unit='tokens', tokenizer='your/model'), batched=True)"
+        )
+    names = [*strategy.needs(), *([TOKENS] if budget["max_tokens"] is not None else [])]
+    arrays, usable, left_out = _read(dataset, names)
+    spendable = _budget(rows, budget["max_tokens"], arrays, usable, left_out)
+    columns = {n: arrays[n] for n in strategy.needs()}
+    picks = strategy.pick(columns, spendable, np.random.default_rng(seed))
+    _check_picks(picks, spendable, strategy)
+    shortfall = max(rows - len(picks.indices), 0) if rows is not None else 0
+    asked = {n: v for n, v in budget.items() if v is not None}
+    if shortfall:
+        warnings.warn(
+            f"{strategy} kept {len(picks.indices):,} of the {rows:,} rows asked for: no more rows pass its rule. "
+            "Loosen its threshold or bounds, or ask for fewer rows.",
+            Shortfall,
+            stacklevel=3,
+        )
+    elif len(picks.indices) == 0:
+        warnings.warn(
+            f"{strategy} kept no row{'; the first one does not fit' if asked else ''}", Shortfall, stacklevel=3
+        )
+    if left_out:
+        say("not considered: " + "; ".join(f"{count(n, 'row')} with {why}" for why, n in left_out.items()))
+    return dataset, Selection(
+        indices=usable[picks.indices],
+        gains=np.asarray(picks.gains, np.float32),
+        strategy=repr(strategy),
+        seed=seed,
+        budget=asked,
+        source=source,
+        columns=tuple(names),
+        why={n: np.asarray(v, np.float32) for n, v in picks.why.items()},
+        shortfall=shortfall,
+        left_out=left_out,
+    )
+
+
+def _with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool) -> Dataset:
+    """The dataset with the missing columns computed, as far as the strategy names a scorer for them."""
+    needs = strategy.needs()
+    missing = [n for n in needs if n not in dataset.column_names]
+    impossible = [n for n in missing if needs[n] is None]
+    if impossible or (missing and not compute):
+        lines = [_how_to_add(n, needs[n]) for n in (impossible or missing)]
+        raise MissingColumn(
+            f"{type(strategy).__name__} reads {list(needs)}; missing: {impossible or missing}. {' '.join(lines)} "
+            f"The dataset has {dataset.column_names}."
+        )
+    if missing:
+        scorers = [needs[n] for n in missing]
+        for name, scorer in zip(missing, scorers, strict=True):
+            say(f"computing {name!r} for {count(len(dataset), 'row')} with {scorer}")
+        dataset = score(dataset, scorers)
+    return dataset
+
+
+def _how_to_add(name: str, scorer: Any) -> str:
+    if scorer is not None:
+        return f"Add it: dataset = hf_dsel.score(dataset, hf_dsel.{scorer})."
+    return (
+        f"Name the column that you have (an option of the strategy), or add one: dataset = hf_dsel.score(dataset, "
+        f"hf_dsel.IFD('your/model')) writes 'ifd'; dataset.add_column({name!r}, values) takes any list of numbers."
+    )
+
+
+def _read(
+    dataset: Dataset, names: list[str]
+) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.int64], dict[str, int]]:
+    """The columns without the rows that have a null in any of them, those rows' numbers, and why the others are out."""
+    read = {name: read_column(dataset, name) for name in names}
+    valid = np.ones(len(dataset), np.bool_)
+    left_out: Counter[str] = Counter()
+    for name, column in read.items():
+        newly = np.flatnonzero(valid & ~column.valid)
+        if len(newly):
+            left_out.update(_reasons(dataset, name, newly))
+        valid &= column.valid
+    usable = np.flatnonzero(valid)
+    if valid.all():
+        return {n: c.values for n, c in read.items()}, usable, {}
+    return {n: c.values[usable] for n, c in read.items()}, usable, dict(left_out.most_common())
+
+
+def _reasons(dataset: Dataset, name: str, rows: npt.NDArray[np.int64]) -> Counter[str]:
+    status = f"{name}_status"
+    if status not in dataset.column_names:
+        return Counter({f"no {name}": len(rows)})
+    reasons = dataset.select_columns([status]).with_format(None).select(rows)[status][:]
+    return Counter(f"no {name} ({reason})" for reason in reasons)
+
+
+def _budget(
+    rows: int | None,
+    max_tokens: int | None,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    usable: npt.NDArray[np.int64],
+    left_out: Mapping[str, int],
+) -> Budget:
+    if len(usable) == 0 or (rows is not None and rows > len(usable)):
+        why = "; ".join(f"{n:,} with {reason}" for reason, n in left_out.items())
+        asked = f"k={rows:,} but only" if rows is not None else "only"
+        raise BudgetError(
+            f"{asked} {len(usable):,} rows can be selected; left out: {why}. Score those rows or ask for fewer."
+        )
+    costs = None
+    if max_tokens is not None:
+        costs = np.asarray(arrays[TOKENS], np.int64)
+        if (costs < 1).any():
+            raise ValueError(f"{TOKENS!r} must be at least 1; it is not in the rows {first(usable[costs < 1])}")
+        if max_tokens < costs.min():
+            raise BudgetError(f"max_tokens={max_tokens:,} is less than the shortest row's {costs.min():,} tokens")
+    return Budget(pool=len(usable), rows=rows, tokens=max_tokens, costs=costs)
+
+
+def _check_picks(picks: Picks, budget: Budget, strategy: Strategy) -> None:
+    """Hold any strategy, also a stranger's, to the contract."""
+    rows = np.asarray(picks.indices)
+    wrong = None
+    if rows.ndim != 1 or len(rows) != len(picks.gains) or any(len(v) != len(rows) for v in picks.why.values()):
+        wrong = "indices, gains and reasons of different lengths"
+    elif len(rows) and (rows.min() < 0 or rows.max() >= budget.pool):
+        wrong = f"row {rows.max() if rows.min() >= 0 else rows.min()} of a pool of {budget.pool}"
+    elif len(np.unique(rows)) != len(rows):
+        wrong = "a row twice"
+    elif len(rows) > budget.at_most:
+        wrong = f"{len(rows)} rows for a budget of {budget.at_most}"
+    if wrong:
+        raise RuntimeError(f"{type(strategy).__name__}.pick returned {wrong}")
+
+
+def attach() -> None:
+    """Make `select_by` a method of the four dataset classes, once, never over somebody else's attribute.
+
+    Raises:
+        RuntimeError: another package has put a `select_by` there.
+    """
+    for cls in (Dataset, DatasetDict, IterableDataset, IterableDatasetDict):
+        there = cls.__dict__.get("select_by")
+        if there is not None and there is not select_by and getattr(there, "__module__", "") != __name__:
+            raise RuntimeError(
+                f"{cls.__name__}.select_by exists already, from {there.__module__}; hf_dsel does not replace it. Call "
+                "hf_dsel.select_by(dataset, ...) after HF_DSEL_ATTACH=0."
+            )
+        cls.select_by = select_by
