@@ -139,7 +139,7 @@ class Selection:
         if len(dataset) != self.source.rows:
             raise WrongSource(
                 f"the selection was made on {self.source.rows:,} rows, this dataset has {len(dataset):,}. Load the "
-                "source that it was made on (same revision and split), or pass strict=False if the first rows are the same."
+                "source that it was made on (same revision and split); strict=False skips this check."
             )
         if Source.of(dataset, self.source.columns) != self.source:
             raise WrongSource(
@@ -197,8 +197,8 @@ class Selection:
             return cls.from_json(Path(path).read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise ValueError(
-                f"{os.fspath(path)} is not complete JSON ({error.msg} at line {error.lineno}, column {error.colno}). It "
-                "was probably cut off while being copied: make the selection again, or fetch the file again."
+                f"{os.fspath(path)} is not complete JSON ({error.msg} at line {error.lineno}, column {error.colno}). "
+                "It was probably cut off while being copied: make the selection again, or fetch the file again."
             ) from None
         except (KeyError, TypeError) as error:
             raise ValueError(f"{os.fspath(path)} is no selection record: {error}") from None
@@ -241,7 +241,8 @@ def remember(subset: Dataset, selection: Selection) -> Dataset:
 def selection_of(subset: Dataset) -> Selection | None:
     """The record behind a subset that `select_by` or `Selection.apply` returned.
 
-    Also after `map`, `select` or `filter`. None for any other dataset, and for a subset read back from disk: there the record is the file that you saved.
+    Also after `map`, `select` or `filter`. None for any other dataset, and for a subset read back from disk: there the
+    record is the file that you saved.
 
     >>> selection_of(datasets.Dataset.from_dict({"text": ["a"]})) is None
     True
