@@ -1,0 +1,79 @@
+"""DEITA and QDIT:Threshold against the plain loop."""
+
+import numpy as np
+import pytest
+from datasets import Dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_dsel import MissingColumn, Shortfall, select
+from tests.strategies.reference import best_first_loop, clustered, pool_of, unit
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 60), st.integers(0, 10_000), st.sampled_from([-1.0, 0.0, 0.5, 0.9, 0.97, 1.0]), st.data())
+@pytest.mark.filterwarnings("ignore::hf_dsel.Shortfall")
+def test_same_rows_as_the_loop(n, seed, threshold, data):
+    k = data.draw(st.integers(1, n))
+    x = clustered(n, 6, seed)
+    rng = np.random.default_rng(seed)
+    complexity, quality = rng.integers(1, 4, n).astype(float), rng.integers(1, 4, n).astype(float)  # many ties
+    pool = pool_of(x, complexity=complexity, quality=quality)
+    record = select(pool, "deita", k=k, threshold=threshold)
+    assert record.indices.tolist() == best_first_loop(x, complexity * quality, threshold, k)
+    np.testing.assert_allclose(record.gains, (complexity * quality)[record.indices])
+    assert record.shortfall == k - len(record)
+    only_quality = select(pool, "qdit_threshold", k=k, threshold=threshold)
+    assert only_quality.indices.tolist() == best_first_loop(x, quality, threshold, k)
+    longer = select(pool, "deita", k=n, threshold=threshold).indices.tolist()
+    assert longer[: len(record)] == record.indices.tolist()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_larger_pools_of_both_widths(dtype):
+    x = clustered(1500, 16, 5, dtype)
+    score = np.random.default_rng(5).random(1500)
+    pool = pool_of(x, complexity=score, quality=np.ones(1500))
+    for threshold in (0.5, 0.9):
+        record = select(pool, "deita", threshold=threshold)  # no budget: all that pass
+        assert record.indices.tolist() == best_first_loop(x, score, threshold, 1500)
+
+
+def test_similarity_is_to_the_rows_kept_before():
+    x = clustered(200, 8, 1)
+    record = select(pool_of(x, complexity=np.ones(200), quality=np.random.default_rng(0).random(200)), "deita", k=20)
+    kept = unit(x)[record.indices]
+    expected = [np.nan, *[max(kept[i] @ kept[j] for j in range(i)) for i in range(1, 20)]]
+    np.testing.assert_allclose(record.why["similarity"], expected, atol=1e-5)
+
+
+def test_equal_to_the_threshold_is_kept_and_the_shortfall_is_said():
+    pool = pool_of(np.array([[1, 0], [0.6, 0.8], [0.6, 0.8]], np.float32), complexity=[3, 2, 1], quality=[1, 1, 1])
+    with pytest.warns(Shortfall, match="2 of the 3 rows"):
+        record = select(
+            pool,
+            "deita",
+            k=3,
+            threshold=float(np.float64(np.float32(0.6)) / np.hypot(np.float32(0.6), np.float32(0.8), dtype=np.float64)),
+        )
+    assert record.indices.tolist() == [0, 1]
+
+
+def test_exact_duplicates_leave_one():
+    x = np.repeat(clustered(5, 4, 0), 4, axis=0)
+    with pytest.warns(Shortfall):
+        record = select(pool_of(x, complexity=np.ones(20), quality=np.arange(20.0)), "deita", k=20, threshold=0.9999)
+    assert record.indices.tolist() == best_first_loop(x, np.arange(20.0), 0.9999, 20)
+
+
+def test_the_scores_have_no_default():
+    with pytest.raises(MissingColumn, match=r"missing: \['complexity', 'quality'\]"):
+        select(Dataset.from_dict({"text": ["a"]}), "deita", k=1)
+
+
+def test_permutation_equivariance():
+    x, score = clustered(80, 6, 3), np.random.default_rng(3).random(80)
+    order = np.random.default_rng(4).permutation(80)
+    a = select(pool_of(x, quality=score), "qdit_threshold", threshold=0.8).indices
+    b = select(pool_of(x[order], quality=score[order]), "qdit_threshold", threshold=0.8).indices
+    assert order[b].tolist() == a.tolist()
