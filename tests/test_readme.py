@@ -1,0 +1,81 @@
+"""The README's code runs, with small local stand-ins for the Hub's names."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import Dataset, Features, List, Value
+
+import hf_dsel
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def pool():
+    n = 24
+    words = ["add", "write", "explain", "list", "compare"]
+    return Dataset.from_dict(
+        {
+            "instruction": [f"Please {words[i % 5]} the number {i}." for i in range(n)],
+            "input": [""] * n,
+            "output": [f"The answer to {i} is {'long ' * (i % 3)}{i + 1}." for i in range(n)],
+            "embedding": np.random.default_rng(0).standard_normal((n, 8)).astype(np.float32).tolist(),
+            "quality": [float(i % 5) for i in range(n)],
+        },
+        Features(
+            {"instruction": Value("string"), "input": Value("string"), "output": Value("string"),
+             "embedding": List(Value("float32"), length=8), "quality": Value("float64")}
+        ),
+    )  # fmt: skip
+
+
+def test_there_are_three_blocks():
+    assert len(BLOCKS) == 3
+
+
+def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
+    pool.to_parquet(str(tmp_path / "alpaca" / "train.parquet"))
+    code = BLOCKS[0].replace("tatsu-lab/alpaca", str(tmp_path / "alpaca")).replace("k=3000", "k=6")
+    code = code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", tiny_qwen2).replace(
+        "HuggingFaceTB/SmolLM2-135M", tiny_qwen2
+    )
+    settings = f"output_dir={str(tmp_path / 'out')!r}, max_steps=1, use_cpu=True, bf16=False, report_to='none', save_strategy='no'"
+    code = code.replace("SFTConfig()", f"SFTConfig({settings})")
+    assert code.count(str(tmp_path)) == 2 and code.count(tiny_qwen2) == 2
+    names: dict = {}
+    exec(code, names)
+    assert len(names["subset"]) == 6 and "ifd" in names["subset"].column_names
+
+
+def test_why_and_replay(pool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"pool": pool, "hf_dsel": hf_dsel}
+    exec(BLOCKS[1].replace("k=1000", "k=7"), names)
+    assert len(names["record"]) == 7 and (tmp_path / "selection.json").exists()
+
+
+def test_your_own_strategy(pool):
+    names = {"pool": pool, "__name__": "yours"}
+    exec(BLOCKS[2].replace("k=100", "k=8"), names)
+    assert names["subset"]["response_words"][:] == [6] * 8
+
+
+def test_every_strategy_has_a_row_and_every_scorer_is_named():
+    for name in hf_dsel.strategy_names():
+        assert f"| `{name}` |" in README
+    for name in ("Length", "NLL", "Perplexity", "IFD", "CausalLM", "Embed"):
+        assert f"| `{name}(" in README and hasattr(hf_dsel, name)
+
+
+def test_the_commands_name_things_that_exist():
+    assert (ROOT / re.search(r"python (recipes/\S+)", README).group(1)).exists()
+    for path in re.findall(r"--config (\S+)", README):
+        assert (ROOT / path).exists(), path
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in re.findall(r"\.\[(\w+)\]", README):
+        assert extra in extras
