@@ -6,11 +6,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
-from datasets import Dataset, DatasetDict, Features, List, Value
+from datasets import Dataset, DatasetDict, Features, IterableDataset, List, Value
 
 from hf_dsel import rows
 
-AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict)
+AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict, IterableDataset)
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
 
@@ -41,6 +41,12 @@ def to_trl(dataset: AnyDataset) -> AnyDataset:
     """
     if isinstance(dataset, DatasetDict):
         return DatasetDict({name: to_trl(split) for name, split in dataset.items()})
+    if not isinstance(dataset, Dataset | IterableDataset):
+        raise TypeError(f"to_trl takes a Dataset, DatasetDict or IterableDataset, got {type(dataset).__name__}")
+    if dataset.column_names is None:
+        raise Unreadable(
+            "the stream does not say its columns; load it with features=, or call stream._resolve_features()"
+        )
     format_name = rows.detect(dataset.column_names)
     if format_name == "preference":
         return _without_repeated_prompt(dataset)
@@ -51,26 +57,23 @@ def to_trl(dataset: AnyDataset) -> AnyDataset:
     return dataset
 
 
-def _without_repeated_prompt(dataset: Dataset) -> Dataset:
-    if "prompt" not in dataset.column_names or len(dataset) == 0 or isinstance(dataset[0]["chosen"], str):
+def _without_repeated_prompt(dataset: Any) -> Any:
+    first = next(iter(dataset), None)
+    if "prompt" not in dataset.column_names or first is None or isinstance(first["chosen"], str):
         return dataset
-    first = rows.messages_of(dataset[0]["chosen"], "chosen")
-    return dataset.remove_columns("prompt") if rows.holds_prompt(first) else dataset
+    repeated = rows.holds_prompt(rows.messages_of(first["chosen"], "chosen"))
+    return dataset.remove_columns("prompt") if repeated else dataset
 
 
-def _converted(dataset: Dataset, format_name: str) -> Dataset:
+def _converted(dataset: Any, format_name: str) -> Any:
     source = rows.text_columns(dataset.column_names)
     columns = ("messages",) if format_name == "sharegpt" else ("prompt", "completion")
     clash = [c for c in columns if c in dataset.column_names and c not in source]
-    kept = {n: f for n, f in dataset.features.items() if n not in source and n not in clash}
-    return dataset.map(
-        _Convert(format_name),
-        batched=True,
-        with_indices=True,
-        remove_columns=[*source, *clash],
-        features=Features(kept | dict.fromkeys(columns, MESSAGES)),
-        desc="to TRL's format",
-    )
+    kept = {n: f for n, f in (dataset.features or {}).items() if n not in source and n not in clash}
+    features = Features(kept | dict.fromkeys(columns, MESSAGES)) if dataset.features else None
+    shown = {"desc": "to TRL's format"} if isinstance(dataset, Dataset) else {}
+    options = {"batched": True, "with_indices": True, "remove_columns": [*source, *clash], "features": features}
+    return dataset.map(_Convert(format_name), **options, **shown)
 
 
 class _Convert:

@@ -17,6 +17,14 @@ def test_alpaca_becomes_prompt_and_completion():
     }
 
 
+def test_streams_and_other_things():
+    pool = Dataset.from_dict({"instruction": ["Hi."], "output": ["Yo."], "n": [1]})
+    stream = to_trl(pool.to_iterable_dataset())
+    assert list(stream) == list(to_trl(pool)) and stream.features == to_trl(pool).features
+    with pytest.raises(TypeError, match="got list"):
+        to_trl([{"text": "x"}])
+
+
 def test_sharegpt_becomes_messages():
     pool = Dataset.from_dict(
         {
