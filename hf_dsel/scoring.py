@@ -9,6 +9,7 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -135,6 +136,19 @@ def _groups(scorers: Sequence[Any]) -> list[Any]:
 def written(scorer: Any) -> list[str]:
     """The columns that a scorer writes, as far as it says."""
     return list(scorer.features()) if hasattr(scorer, "features") else []
+
+
+def described(scorer: Any) -> str:
+    """A scorer as the code that makes it, without the options left at their defaults.
+
+    >>> from hf_dsel.scorers import Length
+    >>> described(Length(of="response", unit="words"))
+    "Length(of='response', unit='words')"
+    """
+    if not is_dataclass(scorer):
+        return getattr(scorer, "__qualname__", repr(scorer))
+    shown = [f for f in fields(scorer) if f.repr and (f.default is MISSING or getattr(scorer, f.name) != f.default)]
+    return f"{type(scorer).__name__}({', '.join(f'{f.name}={getattr(scorer, f.name)!r}' for f in shown)})"
 
 
 def _check(groups: Sequence[Any], dataset: Dataset) -> None:

@@ -16,7 +16,7 @@ from hf_dsel.budget import Budget, BudgetError, Picks, rows_asked
 from hf_dsel.columns import MissingColumn, first, read_column
 from hf_dsel.one_pass import Shortfall, from_stream
 from hf_dsel.progress import count, say
-from hf_dsel.scoring import score
+from hf_dsel.scoring import described, score
 from hf_dsel.selection import Selection, Source
 from hf_dsel.strategies import Strategy, make_strategy
 
@@ -194,14 +194,14 @@ def _with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool) -> Dat
     if missing:
         scorers = [needs[n] for n in missing]
         for name, scorer in zip(missing, scorers, strict=True):
-            say(f"computing {name!r} for {count(len(dataset), 'row')} with {scorer}")
+            say(f"computing {name!r} for {count(len(dataset), 'row')} with {described(scorer)}")
         dataset = score(dataset, scorers)
     return dataset
 
 
 def _how_to_add(name: str, scorer: Any) -> str:
     if scorer is not None:
-        return f"Add it: dataset = hf_dsel.score(dataset, hf_dsel.{scorer})."
+        return f"Add it: dataset = hf_dsel.score(dataset, hf_dsel.{described(scorer)})."
     return (
         f"Name the column that you have (an option of the strategy), or add one: dataset = hf_dsel.score(dataset, "
         f"hf_dsel.IFD('your/model')) writes 'ifd'; dataset.add_column({name!r}, values) takes any list of numbers."

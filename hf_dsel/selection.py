@@ -244,7 +244,7 @@ def selection_of(subset: Dataset) -> Selection | None:
     Also after `map`, `select` or `filter`. None for any other dataset, and for a subset read back from disk: there the
     record is the file that you saved.
 
-    >>> selection_of(datasets.Dataset.from_dict({"text": ["a"]})) is None
+    >>> selection_of(Dataset.from_dict({"text": ["a"]})) is None
     True
     """
     for line in (subset.info.description or "").splitlines():
