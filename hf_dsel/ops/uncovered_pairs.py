@@ -1,0 +1,175 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""The pairs that still count in a facility-location greedy, stored once, so that every gain stays exact and cheap.
+
+The cover m_v = max_{a in A} cos(a, v) only grows. After t picks only pairs with cos(a, v) > m_v can ever add to a gain
+again, about N²/t of N² or fewer. They are found in one pass over half of the products (a tile serves both of its
+sides) and listed by v. A pick then changes some m_v, and walking just those lists keeps every gain exact.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from hf_dsel.ops.unit_rows import true_float32
+
+SLACK = 1e-6  # a similarity this close to the cover counts as covered: float32 noise, e.g. between equal rows
+_STEP = 1 << 22  # pairs handled at a time
+
+
+def estimate(unit: torch.Tensor, cover: torch.Tensor, *, sample: int = 512, block: int = 8192) -> int:
+    """About how many pairs have cos(a, v) > m_v, from evenly spaced rows v. Rows sorted by cover make it sharp."""
+    rows = torch.linspace(0, len(unit) - 1, min(sample, len(unit)), dtype=torch.float64, device=unit.device).long()
+    limit = cover[rows][:, None] + SLACK
+    left, found = unit[rows], 0
+    with true_float32():
+        for start in range(0, len(unit), block):
+            found += int((left @ unit[start : start + block].T > limit).sum())
+    return round(found * len(unit) / len(rows))
+
+
+class UncoveredPairs:
+    """Every (a, v) with cos(a, v) > m_v, by v, and the exact gain Σ_v max(cos(a, v) − m_v, 0) of every row a.
+
+    Args:
+        unit: `rows x dim` float32 unit rows, **sorted by ascending cover**: then m_i ≤ m_j in every tile right of the
+            diagonal, and one comparison with m_i finds the pairs of both directions.
+        cover: m_v, float32, same order. Updated in place by `raise_cover`.
+        block: edge of a tile, in rows.
+        expected: pairs to make room for; more is found out and made room for.
+    """
+
+    def __init__(self, unit: torch.Tensor, cover: torch.Tensor, *, block: int, expected: int) -> None:
+        n, device = len(unit), unit.device
+        self.cover = cover
+        self.gains = torch.zeros(n, dtype=torch.float64, device=device)
+        self.block = min(block, n)
+        blocks = -(-n // self.block)
+        # the list of v is cut by a's block: start[b, v], length[b, v]
+        self.start = torch.zeros(blocks, n, dtype=torch.int64, device=device)
+        self.length = torch.zeros(blocks, n, dtype=torch.int32, device=device)
+        room = max(int(expected * 1.05), 1024)
+        self.partner = torch.empty(room, dtype=torch.int32, device=device)
+        self.similarity = torch.empty(room, dtype=torch.float32, device=device)
+        self.used = 0
+        self.walked = 0  # pairs looked at since the last pruning
+        self._runs: list[tuple[int, slice, int]] = []  # in storage order: a's block, the v's, how many pairs
+        with true_float32():
+            self._fill(unit)
+
+    def _fill(self, unit: torch.Tensor) -> None:
+        n, b = len(unit), self.block
+        limit = self.cover + SLACK
+        tile_space = torch.empty(b * b, dtype=torch.float32, device=unit.device)
+        mask_space = torch.empty(b * b, dtype=torch.bool, device=unit.device)
+        short = torch.int16 if b <= 32767 else torch.int32  # small keys sort faster
+        for i0 in range(0, n, b):
+            rows = slice(i0, min(i0 + b, n))
+            for j0 in range(i0, n, b):
+                cols = slice(j0, min(j0 + b, n))
+                height, width = rows.stop - i0, cols.stop - j0
+                tile = tile_space[: height * width].view(height, width)
+                mask = mask_space[: height * width].view(height, width)
+                torch.mm(unit[rows], unit[cols].T, out=tile)
+                torch.gt(tile, limit[rows, None], out=mask)  # cos > m_i: v = i, a = j
+                flat = mask.view(-1).nonzero().view(-1)
+                i = torch.div(flat, width, rounding_mode="floor")
+                j = flat - i * width
+                similarity = tile.view(-1)[flat]
+                del flat
+                self._append(i, j, similarity, v=rows, a=cols)
+                if j0 > i0:  # cos > m_j is a subset, since m_i ≤ m_j: v = j, a = i
+                    both = (similarity > limit[cols][j]).nonzero().view(-1)
+                    j_sorted, order = j[both].to(short).sort(stable=True)
+                    both = both[order]
+                    self._append(j_sorted.long(), i[both], similarity[both], v=cols, a=rows)
+
+    def _append(self, i: torch.Tensor, j: torch.Tensor, similarity: torch.Tensor, *, v: slice, a: slice) -> None:
+        """Store pairs of one tile, sorted by v: `i` is v and `j` is a, both counted from their slice's start."""
+        count = torch.bincount(i, minlength=v.stop - v.start)
+        end = self.used + len(i)
+        if end > len(self.partner):
+            room = max(end, len(self.partner) * 5 // 4) - len(self.partner)
+            self.partner = torch.cat([self.partner, self.partner.new_empty(room)])
+            self.similarity = torch.cat([self.similarity, self.similarity.new_empty(room)])
+        self.partner[self.used : end] = j + a.start
+        self.similarity[self.used : end] = similarity
+        block = a.start // self.block
+        self.length[block, v] = count.int()
+        self.start[block, v] = count.cumsum(0) - count + self.used
+        self._runs.append((block, v, len(i)))
+        self.used = end
+        excess = similarity.double() - self.cover[v].double()[i]
+        self.gains[a].index_add_(0, j, excess)
+
+    def raise_cover(self, row: torch.Tensor) -> None:
+        """Take a row into A: m_v ← max(m_v, row_v), and every gain follows.
+
+        Args:
+            row: cos(pick, v) for all v, float32.
+        """
+        changed = (row > self.cover + SLACK).nonzero().view(-1)
+        old, new = self.cover[changed], row[changed]
+        self.cover[changed] = new
+        length = self.length[:, changed].T.long()  # changed x blocks
+        start = self.start[:, changed].T
+        total = length.sum(1).cumsum(0)
+        ends = total.tolist() if len(changed) else []
+        if not ends or ends[-1] == 0:
+            return
+        first = 0
+        while first < len(ends):  # some lists at a time, to bound the memory
+            before = ends[first - 1] if first else 0
+            last = first + 1
+            if ends[-1] - before > _STEP:
+                while last < len(ends) and ends[last] - before <= _STEP:
+                    last += 1
+            else:
+                last = len(ends)
+            part = slice(first, last)
+            self._lower(
+                start[part].reshape(-1), length[part].reshape(-1), old[part], new[part], ends[last - 1] - before
+            )
+            first = last
+        self.walked += ends[-1]
+        if self.walked > max(self.used, 1 << 20):
+            self._prune()
+
+    def _lower(
+        self, start: torch.Tensor, length: torch.Tensor, old: torch.Tensor, new: torch.Tensor, total: int
+    ) -> None:
+        """Gains lose min(cos, m_new) − m_old on each pair of the lists given."""
+        if total == 0:
+            return
+        blocks = len(self.start)
+        shift = start - (length.cumsum(0) - length)
+        at = torch.repeat_interleave(shift, length, output_size=total)
+        at += torch.arange(total, device=at.device)
+        per_v = length.view(-1, blocks).sum(1)
+        old = torch.repeat_interleave(old, per_v, output_size=total)
+        new = torch.repeat_interleave(new, per_v, output_size=total)
+        similarity = self.similarity[at]
+        alive = (similarity > old + SLACK).nonzero().view(-1)  # the others were covered before
+        old, new, similarity = old[alive], new[alive], similarity[alive]
+        still = torch.where(similarity > new + SLACK, new, similarity).double()
+        self.gains.index_add_(0, self.partner[at[alive]].long(), old.double() - still)
+
+    def _prune(self) -> None:
+        """Drop the pairs that are covered by now; the storage is packed in place."""
+        read = write = 0
+        limit = self.cover + SLACK
+        runs = []
+        for block, v, count in self._runs:
+            length = self.length[block, v].long()
+            similarity = self.similarity[read : read + count]
+            keep = similarity > torch.repeat_interleave(limit[v], length, output_size=count)
+            which = keep.nonzero().view(-1)
+            ends = torch.cat([length.new_zeros(1), length.cumsum(0)])
+            bounds = torch.searchsorted(which, ends)  # kept pairs before each list's end
+            kept = len(which)
+            self.similarity[write : write + kept] = similarity[which]
+            self.partner[write : write + kept] = self.partner[read : read + count][which]
+            self.length[block, v] = bounds.diff().int()
+            self.start[block, v] = bounds[:-1] + write
+            runs.append((block, v, kept))
+            read, write = read + count, write + kept
+        self._runs, self.used, self.walked = runs, write, 0

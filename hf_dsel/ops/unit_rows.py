@@ -1,0 +1,112 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""Embeddings of any float type → checked, L2-normalised float32 rows on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+_ROWS = 8192  # rows converted at a time, so that no second copy of the pool is made
+
+
+@contextmanager
+def true_float32() -> Iterator[None]:
+    """Products in full float32 inside the block: no tf32 on CUDA, no bf16 on CPUs, whatever the caller set."""
+    before = torch.get_float32_matmul_precision()
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def pick_device(device: str | torch.device | None) -> torch.device:
+    """The device asked for, else `cuda` if there is one, else the CPU."""
+    if device is not None:
+        return torch.device(device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def rows_of(embeddings: np.ndarray | torch.Tensor, rows: slice | np.ndarray) -> torch.Tensor:
+    """Some rows as a tensor of their own type, where they are; read-only arrays are copied, nothing is written back."""
+    if isinstance(embeddings, torch.Tensor):
+        return embeddings[rows if isinstance(rows, slice) else torch.as_tensor(rows, device=embeddings.device)].detach()
+    return torch.from_numpy(np.array(embeddings[rows]))
+
+
+def check_rows(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """The float64 L2 norm of every row, after checking that it is finite and above zero.
+
+    Args:
+        embeddings: `rows x dim`, float16, bfloat16 (tensors), float32 or float64.
+
+    Returns:
+        Norms, float64, on the CPU.
+
+    Raises:
+        ValueError: wrong shape or type; NaN, infinite or all-zero rows (how many, first indices).
+    """
+    if embeddings.ndim != 2 or embeddings.shape[0] == 0 or embeddings.shape[1] == 0:
+        shape = tuple(embeddings.shape)
+        raise ValueError(f"embeddings have shape {shape}; expected rows x dim, with at least one of each")
+    kind = embeddings.dtype
+    known = kind.is_floating_point if isinstance(kind, torch.dtype) else kind.kind == "f"
+    if not known:
+        raise ValueError(f"embeddings have type {kind}; expected float16, float32 or float64: convert them first")
+    norms = torch.empty(embeddings.shape[0], dtype=torch.float64)
+    for start in range(0, embeddings.shape[0], _ROWS):
+        part = rows_of(embeddings, slice(start, start + _ROWS))
+        part = part if part.dtype == torch.float64 else part.float()
+        norm = torch.linalg.vector_norm(part, dim=1).double().cpu()
+        odd = torch.nonzero(~torch.isfinite(norm) | (norm < 1e-15)).view(-1)  # overflow and underflow: look closer
+        if len(odd):
+            wide = part.cpu()[odd].double()
+            peak = wide.abs().amax(1, keepdim=True)
+            norm[odd] = torch.linalg.vector_norm(wide / peak.clamp_min(1e-300), dim=1) * peak.view(-1)
+        norms[start : start + _ROWS] = norm
+    for bad, what, step in (
+        (~torch.isfinite(norms), "NaN or infinite", "embed these rows again or drop them"),
+        (norms == 0, "zero", "a zero vector has no direction: embed these rows again or drop them"),
+    ):
+        if bad.any():
+            first = torch.nonzero(bad).view(-1)[:5].tolist()
+            raise ValueError(f"{int(bad.sum())} of {len(norms)} embeddings are {what} (first rows: {first}); {step}")
+    return norms
+
+
+def unit_rows(embeddings: np.ndarray | torch.Tensor, *, device: str | torch.device | None = None) -> torch.Tensor:
+    """Rows divided by their L2 norm, float32, on the device.
+
+    Args:
+        embeddings: `rows x dim`, float16, float32 or float64; read-only arrays are fine.
+        device: where to; default `cuda` if there is one, else the CPU.
+
+    Returns:
+        A new `rows x dim` float32 tensor.
+
+    Raises:
+        ValueError: see `check_rows`.
+
+    >>> unit_rows(np.array([[3.0, 4.0]]), device="cpu")
+    tensor([[0.6000, 0.8000]])
+    """
+    norms = check_rows(embeddings)
+    unit = torch.empty(tuple(embeddings.shape), dtype=torch.float32, device=pick_device(device))
+    for start in range(0, len(norms), _ROWS):
+        part = slice(start, start + _ROWS)
+        unit[part] = divide(rows_of(embeddings, part), norms[part]).to(unit.device)
+    return unit
+
+
+def divide(rows: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
+    """`rows / norms` as float32 on the rows' device; norms outside float32's comfort are divided in float64."""
+    norms = norms.to(rows.device)
+    if rows.dtype == torch.float64 or not bool(((norms > 1e-15) & (norms < 1e15)).all()):
+        return (rows.double() / norms[:, None]).float()
+    return rows.float() / norms.float()[:, None]
