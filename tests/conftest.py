@@ -67,6 +67,12 @@ def tiny_tokenizer():
 
 
 @pytest.fixture(scope="session")
+def tiny_sizes(tiny_tokenizer) -> dict:
+    """Arguments for the config of a tiny model that goes with `tiny_tokenizer`."""
+    return sizes(tiny_tokenizer)
+
+
+@pytest.fixture(scope="session")
 def tiny_qwen2(tmp_path_factory) -> str:
     """A folder with a random Qwen2 causal LM, 32 wide, window 512; chat template, no BOS."""
     from transformers import Qwen2Config, Qwen2ForCausalLM, set_seed

@@ -1,0 +1,8 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""Scorers: rows in, columns out. Each is a callable for `Dataset.map(scorer, batched=True)`."""
+
+from hf_dsel.scorers.causal_lm import IFD, NLL, CausalLM, Perplexity
+from hf_dsel.scorers.embed import Embed
+from hf_dsel.scorers.length import Length
+
+__all__ = ["IFD", "NLL", "CausalLM", "Embed", "Length", "Perplexity"]
