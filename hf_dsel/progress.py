@@ -33,7 +33,7 @@ def bar(*, total: int | None, what: str, unit: str = "rows", done: int = 0) -> A
         unit: what is counted.
         done: rows that an earlier run finished; the rate does not count them.
     """
-    return tqdm(total=total, initial=done, desc=what, unit=f" {unit}", disable=None if is_main_process() else True)
+    return tqdm(total=total, initial=done, desc=what, unit=f" {unit}", disable=not is_main_process())
 
 
 def count(n: int, what: str) -> str:
