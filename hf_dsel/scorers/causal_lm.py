@@ -55,6 +55,9 @@ class CausalLM:
     Longer than the window: the prompt loses tokens on its left and the status says how many of how many. A response
     that does not fit beside at least one token is never cut: its scores are null and the status says why.
 
+    bfloat16 moves the IFD of SmolLM2-135M on Alpaca by 0.4 % (median; up to 11 % for answers of a few tokens) and its
+    ranking hardly (Spearman 0.9996); float32 takes about three times as long on a CPU with AMX.
+
     Args:
         model: folder, Hub id, or either followed by a `.gguf` file.
         columns: names from the table. Those of the rejected side are written with `rejected_` in front. Each column

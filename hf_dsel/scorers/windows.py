@@ -20,6 +20,7 @@ COUNT_FROM_PAD = (
     "mpnet",
     "longformer",
 )  # first position: pad + 1
+A_DATE = "26 Jul 2024"  # Llama's templates would write today's date, and scores would change overnight
 NO_LIMIT = 1_000_000  # tokenizers write 1e30 for "unknown"
 
 
@@ -54,7 +55,7 @@ def render(
         return Turn(tuple(messages), None).plain_prompt
     try:
         text = tokenizer.apply_chat_template(
-            [m.as_dict() for m in messages], add_generation_prompt=generation_prompt, tokenize=False
+            [m.as_dict() for m in messages], add_generation_prompt=generation_prompt, tokenize=False, date_string=A_DATE
         )
     except (TemplateError, TypeError, KeyError, ValueError) as error:
         raise CannotRender(f"the chat template refuses the row: {error}") from None

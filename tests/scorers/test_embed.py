@@ -205,7 +205,8 @@ def test_a_checkpoints_own_recipe(tiny_bert, tmp_path):
     for i, pooling in enumerate([{"pooling_mode_cls_token": True}, {"pooling_mode": "cls"}]):
         folder = as_sentence_transformer(
             tiny_bert, tmp_path / str(i), pooling, more=["Normalize"],
-            text={"max_seq_length": 8, "do_lower_case": True}, prompts={"prompts": {"q": "ask: "}, "default_prompt_name": "q"},
+            text={"max_seq_length": 8, "do_lower_case": True},
+            prompts={"prompts": {"q": "ask: "}, "default_prompt_name": "q"},
         )  # fmt: skip
         got = Embed(folder, **exact)({"prompt": ["Hi", "HELLO " * 30]})
         want = Embed(tiny_bert, pooling="cls", prefix="ask: ", max_length=8, **exact)({"prompt": ["hi", "hello " * 30]})
