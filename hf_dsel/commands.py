@@ -1,0 +1,125 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""What `hf-dsel score` and `hf-dsel select` do with their options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from hf_dsel.opening import open_dataset
+from hf_dsel.planning import plan
+from hf_dsel.progress import count, is_main_process, say
+from hf_dsel.reporting import first_picks, show
+from hf_dsel.rows import detect
+from hf_dsel.scorer_specs import make_scorer
+from hf_dsel.scoring import score as score_dataset
+from hf_dsel.selection import Selection, is_vector
+from hf_dsel.selection_block import BadConfig, SelectionBlock
+from hf_dsel.trl_format import to_trl
+
+DATA, RECORD = "train.parquet", "selection.json"
+BLOCK = ("strategy", "k", "fraction", "max_tokens", "seed", "params", "scorers", "cache_dir", "compare")
+
+
+def score(options: dict[str, Any]) -> int:
+    """`hf-dsel score`: a dataset with score columns."""
+    if not options.get("scorers"):
+        raise BadConfig("what to compute is missing: add --scorer, for example --scorer IFD:model=gpt2")
+    scorers = [make_scorer(spec) for spec in options["scorers"]]
+    out = _output(options)
+    dataset = _opened(options)
+    if options.get("dry_run"):
+        show(plan(dataset, scorers=scorers))
+        return 0
+    scored = score_dataset(dataset, scorers, cache_dir=options.get("cache_dir"))
+    if out is not None and is_main_process():
+        _write(scored, out)
+        new = [n for n in scored.column_names if n not in dataset.column_names]
+        show(f"wrote {out / DATA}: {count(len(scored), 'row')} with {', '.join(new)}")
+    return 0
+
+
+def select(options: dict[str, Any]) -> int:
+    """`hf-dsel select`: the best rows of a dataset, or those of a saved record."""
+    out = _output(options)
+    if "selection" in options:
+        return _replay(options, out)
+    block = SelectionBlock.of({k: v for k, v in options.items() if k in BLOCK}, "hf-dsel select")
+    dataset = _opened(options)
+    block.check(dataset)
+    if options.get("dry_run"):
+        show(plan(dataset, block.rule, scorers=block.first_scorers, k=block.k, fraction=block.fraction,
+                   max_tokens=block.max_tokens))  # fmt: skip
+        return 0
+    scored = block.scored(dataset)
+    if out is None or not is_main_process():
+        return 0
+    record = block.pick(scored)
+    show(f"{block.rule}: {len(record):,} of {len(scored):,} rows\n")
+    if len(record) and block.compare:
+        show(f"{block.comparison(scored, record)}\n")
+    show(f"the first picks\n{first_picks(scored, record)}\n")
+    _write_subset(record.apply(scored), record, out)
+    show(f"again: hf-dsel select {options['dataset']} --selection {out / RECORD} --out DIR")
+    return 0
+
+
+def _replay(options: dict[str, Any], out: Path | None) -> int:
+    clash = [k for k in BLOCK if k in options and k != "compare"]
+    if clash:
+        raise BadConfig(f"--selection replays a record, so {', '.join(clash)} would have no effect; leave them out")
+    record = Selection.load(options["selection"])
+    subset = record.apply(_opened(options))
+    show(f"{options['selection']}: {len(record):,} rows chosen by {record.strategy}")
+    if out is not None and not options.get("dry_run"):
+        _write_subset(subset, record, out)
+    return 0
+
+
+def _output(options: dict[str, Any]) -> Path | None:
+    """The folder to write to, None for a dry run; refused when it holds another run's rows."""
+    if not options.get("dataset"):
+        raise BadConfig("which dataset? Give a Hub id, a file or a folder, for example hf-dsel select tatsu-lab/alpaca")
+    if options.get("dry_run"):
+        return None
+    if not options.get("out"):
+        raise BadConfig("where to? Add --out DIR (or --dry-run to see what would be computed)")
+    out = Path(options["out"]).expanduser()
+    if out.exists() and not out.is_dir():
+        raise BadConfig(f"--out {out} is a file; give a folder")
+    there = sorted(p.name for p in out.glob("*") if p.suffix in (".parquet", ".arrow", ".json", ".jsonl", ".csv"))
+    if set(there) - {DATA, RECORD} or (there and not options.get("overwrite")):
+        hint = "another folder" if set(there) - {DATA, RECORD} else "another folder, or --overwrite"
+        raise BadConfig(f"--out {out} holds {', '.join(there[:4])} already; give {hint}")
+    return out
+
+
+def _opened(options: dict[str, Any]) -> Dataset:
+    dataset = open_dataset(options["dataset"], name=options.get("name"), split=options.get("split", "train"))
+    say(f"{options['dataset']}: {count(len(dataset), 'row')}, read as {detect(dataset.column_names)}")
+    return dataset
+
+
+def _write_subset(subset: Dataset, record: Selection, out: Path) -> None:
+    kind = detect(subset.column_names)
+    subset = subset.remove_columns([n for n, f in subset.features.items() if is_vector(f)])
+    _write(subset if kind == "prompt" else to_trl(subset), out)
+    record.save(out / RECORD)
+    show(f"wrote {out / DATA} ({count(len(subset), 'row')}, best first) and {out / RECORD} (the record)")
+    if kind != "prompt":
+        command = "dpo" if kind == "preference" else "sft"
+        show(f"train: trl {command} --model_name_or_path MODEL --dataset_name {out} --output_dir DIR")
+
+
+def _write(dataset: Dataset, out: Path) -> None:
+    """All of the file or nothing."""
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / f".{DATA}.{os.getpid()}"
+    try:
+        dataset.to_parquet(str(temporary))
+        temporary.replace(out / DATA)
+    finally:
+        temporary.unlink(missing_ok=True)
