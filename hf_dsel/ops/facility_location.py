@@ -53,8 +53,8 @@ def facility_location(
         k: how many picks are wanted; needed with `epsilon`, else unused.
         rng: numpy generator; needed with `epsilon`, else unused.
         device: default `cuda` if there is one, else the CPU.
-        max_bytes: room for the stored pairs, beside the embeddings (`rows x dim` float32, twice for a moment). Less room
-            costs more passes, never other picks. Default: half of the free memory.
+        max_bytes: room for the stored pairs, beside the embeddings (`rows x dim` float32, twice for a moment). Less
+            room costs more passes, never other picks. Default: half of the free memory.
         block: edge of the tiles, in rows.
 
     Yields:
@@ -81,9 +81,7 @@ def facility_location(
     sample = None
     if epsilon is not None:
         if not 0 < epsilon < 1:
-            raise ValueError(
-                f"epsilon is {epsilon}; it must be between 0 and 1 (0.1 is usual), or None for exact greedy"
-            )
+            raise ValueError(f"epsilon is {epsilon}; it must be between 0 and 1 (0.1 is usual); None is exact")
         if k is None or not 1 <= k <= n:
             raise ValueError(f"epsilon needs k, the number of picks, between 1 and {n}; k is {k}")
         if rng is None:

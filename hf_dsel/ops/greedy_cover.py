@@ -20,7 +20,7 @@ COLUMNS = 8192  # similarities of a row computed at a time
 
 
 class GreedyCover:
-    """One run over unit rows. Positions are into `unit`, which is sorted anew once; `row` maps them to the caller's rows.
+    """One run over unit rows. Positions are into `unit`, which gets sorted; `row` maps them to the caller's rows.
 
     `gain` is Δd(a|A) = Σ_v max(cos(a, v) − m_v, 0): exact where `fresh`, elsewhere an upper bound, since Δd only falls.
     """
@@ -165,13 +165,14 @@ class GreedyCover:
         with true_float32():
             for columns, cover in zip(self.unit.split(COLUMNS), self.cover.split(COLUMNS), strict=True):
                 above = (left @ columns.T).sub_(cover)
-                total += torch.nn.functional.threshold_(above, SLACK, 0.0).sum(1)
+                total += torch.threshold_(above, SLACK, 0.0).sum(1)
         return total
 
     def _bound_by_moments(self) -> None:
         """Upper bounds from moments, O(N·d²): with z_v = cos(a, v) − m_v over a group G of rows v,
 
-        Σ max(z, 0) = (Σ z + Σ |z|)/2 ≤ (Σ z + √(|G| Σ z²))/2, and Σ cos² = xᵀ (Σ x_v x_vᵀ) x. Groups of like m are tight.
+        Σ max(z, 0) = (Σ z + Σ |z|)/2 ≤ (Σ z + √(|G| Σ z²))/2, and Σ cos² = xᵀ (Σ x_v x_vᵀ) x.
+        Groups of like m make it tight.
         """
         bound = torch.zeros_like(self.gain)
         with true_float32():
@@ -203,11 +204,11 @@ class GreedyCover:
                 for j in range(i, len(self.unit), b):
                     columns = slice(j, j + b)
                     tile = self.unit[rows] @ self.unit[columns].T
-                    above = torch.nn.functional.threshold_(tile - self.cover[columns], SLACK, 0.0)
+                    above = torch.threshold_(tile - self.cover[columns], SLACK, 0.0)
                     self.gain[rows] += above.sum(1)
                     if j > i:
                         tile -= self.cover[rows, None]
-                        self.gain[columns] += torch.nn.functional.threshold_(tile, SLACK, 0.0).sum(0)
+                        self.gain[columns] += torch.threshold_(tile, SLACK, 0.0).sum(0)
         self.fresh.fill_(True)
         self.computed = 0
 

@@ -13,7 +13,8 @@ import torch
 from hf_dsel.ops.unit_rows import true_float32
 
 SLACK = 1e-6  # a similarity this close to the cover counts as covered: float32 noise, e.g. between equal rows
-_STEP = 1 << 22  # pairs handled at a time
+PRUNE_FROM = 1 << 20  # pairs walked before covered ones are first dropped
+_STEP = 1 << 17  # pairs handled at a time: small enough for a cache
 
 
 def estimate(unit: torch.Tensor, cover: torch.Tensor, *, sample: int = 512, block: int = 8192) -> int:
@@ -131,7 +132,7 @@ class UncoveredPairs:
             )
             first = last
         self.walked += ends[-1]
-        if self.walked > max(self.used, 1 << 20):
+        if self.walked > max(self.used, PRUNE_FROM):
             self._prune()
 
     def _lower(

@@ -52,13 +52,7 @@ def check_rows(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:
     Raises:
         ValueError: wrong shape or type; NaN, infinite or all-zero rows (how many, first indices).
     """
-    if embeddings.ndim != 2 or embeddings.shape[0] == 0 or embeddings.shape[1] == 0:
-        shape = tuple(embeddings.shape)
-        raise ValueError(f"embeddings have shape {shape}; expected rows x dim, with at least one of each")
-    kind = embeddings.dtype
-    known = kind.is_floating_point if isinstance(kind, torch.dtype) else kind.kind == "f"
-    if not known:
-        raise ValueError(f"embeddings have type {kind}; expected float16, float32 or float64: convert them first")
+    _check_shape(embeddings)
     norms = torch.empty(embeddings.shape[0], dtype=torch.float64)
     for start in range(0, embeddings.shape[0], _ROWS):
         part = rows_of(embeddings, slice(start, start + _ROWS))
@@ -70,13 +64,8 @@ def check_rows(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:
             peak = wide.abs().amax(1, keepdim=True)
             norm[odd] = torch.linalg.vector_norm(wide / peak.clamp_min(1e-300), dim=1) * peak.view(-1)
         norms[start : start + _ROWS] = norm
-    for bad, what, step in (
-        (~torch.isfinite(norms), "NaN or infinite", "embed these rows again or drop them"),
-        (norms == 0, "zero", "a zero vector has no direction: embed these rows again or drop them"),
-    ):
-        if bad.any():
-            first = torch.nonzero(bad).view(-1)[:5].tolist()
-            raise ValueError(f"{int(bad.sum())} of {len(norms)} embeddings are {what} (first rows: {first}); {step}")
+    _refuse(~torch.isfinite(norms), "NaN or infinite", "embed these rows again or drop them")
+    _refuse(norms == 0, "zero vectors", "they have no direction: embed these rows again or drop them")
     return norms
 
 
@@ -110,3 +99,27 @@ def divide(rows: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
     if rows.dtype == torch.float64 or not bool(((norms > 1e-15) & (norms < 1e15)).all()):
         return (rows.double() / norms[:, None]).float()
     return rows.float() / norms.float()[:, None]
+
+
+def check_floats(embeddings: np.ndarray | torch.Tensor) -> None:
+    """Shape, type and finiteness of embeddings that are used as they are; zero vectors are fine."""
+    _check_shape(embeddings)
+    parts = [slice(start, start + _ROWS) for start in range(0, embeddings.shape[0], _ROWS)]
+    finite = [torch.isfinite(rows_of(embeddings, part).float()).all(1).cpu() for part in parts]
+    _refuse(~torch.cat(finite), "NaN or infinite", "embed these rows again or drop them")
+
+
+def _check_shape(embeddings: np.ndarray | torch.Tensor) -> None:
+    if embeddings.ndim != 2 or embeddings.shape[0] == 0 or embeddings.shape[1] == 0:
+        shape = tuple(embeddings.shape)
+        raise ValueError(f"embeddings have shape {shape}; expected rows x dim, with at least one of each")
+    kind = embeddings.dtype
+    known = kind.is_floating_point if isinstance(kind, torch.dtype) else kind.kind == "f"
+    if not known:
+        raise ValueError(f"embeddings have type {kind}; expected float16, float32 or float64: convert them first")
+
+
+def _refuse(bad: torch.Tensor, what: str, step: str) -> None:
+    if bad.any():
+        first = torch.nonzero(bad).view(-1)[:5].tolist()
+        raise ValueError(f"{int(bad.sum())} of {len(bad)} embeddings are {what} (first rows: {first}); {step}")
