@@ -32,13 +32,13 @@ SCORE = """Compute score columns for a dataset and write it as parquet. Scores a
 kill, the same command goes on where it was. Under torchrun every rank scores its share.
 
 Example: the IFD of every response, and an embedding of every instruction
-  hf-dsel score tatsu-lab/alpaca --scorer IFD:model=HuggingFaceTB/SmolLM2-135M \\
+  hf-dsel score tatsu-lab/alpaca --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct \\
       --scorer Embed:model=sentence-transformers/all-MiniLM-L6-v2 --out alpaca-scored
 
 The same as a file, for --config
   dataset: tatsu-lab/alpaca
   scorers:
-    - {name: IFD, model: HuggingFaceTB/SmolLM2-135M}
+    - {name: IFD, model: HuggingFaceTB/SmolLM2-135M-Instruct}
     - {name: Embed, model: sentence-transformers/all-MiniLM-L6-v2}
   out: alpaca-scored
 """
@@ -48,9 +48,9 @@ them, with selection_rank, selection_gain and the scores; OUT/selection.json is 
 
 Example: 3,000 rows of Alpaca, good and diverse
   hf-dsel select tatsu-lab/alpaca --strategy qdit --k 3000 --param quality=ifd --param scale=rank \\
-      --scorer IFD:model=HuggingFaceTB/SmolLM2-135M \\
+      --where 'ifd < 1' --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct \\
       --scorer Embed:model=sentence-transformers/all-MiniLM-L6-v2 --out alpaca-3k
-  trl sft --model_name_or_path HuggingFaceTB/SmolLM2-135M --dataset_name alpaca-3k --output_dir out
+  trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name alpaca-3k --output_dir out
 
 First see what it would take: the same with --dry-run. Again, from the record: hf-dsel select tatsu-lab/alpaca
 --selection alpaca-3k/selection.json --out again. As a file, for --config: the long names of the flags, with _ for -,
@@ -60,7 +60,7 @@ params: as a mapping and scorers: as a list.
 TRAIN = """Select and train in one go. The file holds TRL's keys for trl {command} and a selection: block.
 
 Example, x.yaml
-  model_name_or_path: HuggingFaceTB/SmolLM2-135M
+  model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
   dataset_name: {dataset}          # a Hub id, a local file or a folder
   output_dir: out
   selection:
@@ -75,7 +75,8 @@ Example, x.yaml
   hf-dsel {command} --config x.yaml --selection.strategy random --output_dir out-random   # the baseline
   accelerate launch -m hf_dsel {command} --config x.yaml                                  # several GPUs
 
-Other keys of the block: fraction or max_tokens instead of k, cache_dir (folder of the scores), compare (true).
+Other keys of the block: fraction or max_tokens instead of k; where, a list of conditions on columns such as "ifd < 1";
+cache_dir, the folder of the scores; compare: false leaves the table of numbers out.
 Any key of the block can be given as --selection.KEY and a strategy's option as --selection.params.NAME; every flag of
 trl {command} works too (trl {command} --help lists them). Flags win over the file. The record of the selection goes to
 OUTPUT_DIR/selection.json.
@@ -165,6 +166,8 @@ def _select(arguments: list[str]) -> int:
         metavar="NAME=VALUE",
         help="an option of the strategy; repeat it for more",
     )
+    rule.add_argument("--where", action="append", metavar="CONDITION", help="consider only rows such as 'ifd < 1'; "
+                      "repeat it for more")  # fmt: skip
     rule.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 42)")
     rule.add_argument("--selection", metavar="FILE", help="take the rows of this record instead of choosing")
     _add_scoring(parser)

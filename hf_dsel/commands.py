@@ -7,21 +7,21 @@ import os
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, List
 
 from hf_dsel.opening import open_dataset
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process, say
-from hf_dsel.reporting import first_picks, show
+from hf_dsel.reporting import brief, first_picks, show
 from hf_dsel.rows import detect
 from hf_dsel.scorer_specs import make_scorer
 from hf_dsel.scoring import score as score_dataset
-from hf_dsel.selection import Selection, is_vector
+from hf_dsel.selection import Selection
 from hf_dsel.selection_block import BadConfig, SelectionBlock
 from hf_dsel.trl_format import to_trl
 
 DATA, RECORD = "train.parquet", "selection.json"
-BLOCK = ("strategy", "k", "fraction", "max_tokens", "seed", "params", "scorers", "cache_dir", "compare")
+BLOCK = ("strategy", "k", "fraction", "max_tokens", "seed", "params", "scorers", "where", "cache_dir", "compare")
 
 
 def score(options: dict[str, Any]) -> int:
@@ -58,7 +58,7 @@ def select(options: dict[str, Any]) -> int:
     if out is None or not is_main_process():
         return 0
     record = block.pick(scored)
-    show(f"{block.rule}: {len(record):,} of {len(scored):,} rows\n")
+    show(f"{brief(block.rule)}: {len(record):,} of {len(scored):,} rows\n")
     if len(record) and block.compare:
         show(f"{block.comparison(scored, record)}\n")
     show(f"the first picks\n{first_picks(scored, record)}\n")
@@ -105,13 +105,18 @@ def _opened(options: dict[str, Any]) -> Dataset:
 
 def _write_subset(subset: Dataset, record: Selection, out: Path) -> None:
     kind = detect(subset.column_names)
-    subset = subset.remove_columns([n for n, f in subset.features.items() if is_vector(f)])
+    subset = subset.remove_columns([n for n, f in subset.features.items() if _is_floats(f)])
     _write(subset if kind == "prompt" else to_trl(subset), out)
     record.save(out / RECORD)
     show(f"wrote {out / DATA} ({count(len(subset), 'row')}, best first) and {out / RECORD} (the record)")
     if kind != "prompt":
         command = "dpo" if kind == "preference" else "sft"
         show(f"train: trl {command} --model_name_or_path MODEL --dataset_name {out} --output_dir DIR")
+
+
+def _is_floats(feature: Any) -> bool:
+    """Whether a column holds embeddings, of fixed length or not."""
+    return isinstance(feature, List) and str(getattr(feature.feature, "dtype", "")).startswith("float")
 
 
 def _write(dataset: Dataset, out: Path) -> None:

@@ -7,19 +7,25 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset
+from datasets import Dataset, List
 
 from hf_dsel.budget import Budget, rows_asked
 from hf_dsel.columns import read_column
+from hf_dsel.ops.facility_location import facility_location
+from hf_dsel.ops.greedy_cover import _free_bytes as free_bytes
+from hf_dsel.ops.uncovered_pairs import estimate
+from hf_dsel.ops.unit_rows import unit_rows
 from hf_dsel.progress import count, say
+from hf_dsel.reporting import brief
 from hf_dsel.rows import detect, text_columns
 from hf_dsel.scoring import _groups, written
-from hf_dsel.selection import is_vector
 from hf_dsel.strategies import Strategy, make_strategy
+from hf_dsel.strategies.qdit import Qdit
 
 ENOUGH_SECONDS = 2.0  # a sample that takes this long is large enough
 MOST_SAMPLED = 512
@@ -127,7 +133,7 @@ def plan(
     rows           3, read as text (text)
     compute        nothing; every column is there
     use as it is   quality
-    pick           2 rows with TopK(column='quality', weights=None, largest=True, floor=None, ceiling=None)
+    pick           2 rows with TopK()
     largest array  quality: 3, 24 B
     """
     rule = None if strategy is None else make_strategy(strategy, params)
@@ -146,17 +152,20 @@ def plan(
     for scorer in todo:
         columns = tuple(n for n in written(scorer) if not n.endswith("_status"))
         seconds, rows = _timed(scorer, dataset, seed, sampled) if timed else (None, 0)
-        work.append(Work(repr(scorer), columns, len(dataset), seconds, rows))
+        work.append(Work(brief(scorer), columns, len(dataset), seconds, rows))
     used = tuple(n for n in needs if n in dataset.column_names)
     arrays = [_array(n, dataset, todo) for n in (needs or there - set(dataset.column_names))]
-    picking = _picking(rule, dataset, picks, sampled, seed) if timed and rule is not None else None
+    picking = None
+    if timed and rule is not None:
+        picking, pairs = _tried(rule, dataset, picks, sampled, seed)
+        arrays.append(pairs)
     return Plan(
         rows=len(dataset),
         format=detect(dataset.column_names),
         text=tuple(text_columns(dataset.column_names)),
         work=tuple(work),
         used=used,
-        strategy=None if rule is None else repr(rule),
+        strategy=None if rule is None else brief(rule),
         picks=picks,
         picking_seconds=picking,
         largest=max((a for a in arrays if a is not None), key=lambda a: a.bytes, default=None),
@@ -167,7 +176,7 @@ def _timed(scorer: Any, dataset: Dataset, seed: int, sampled: dict[str, npt.NDAr
     """Seconds for the whole dataset, and the rows it was measured on. The values go to `sampled`."""
     text = dataset.select_columns(text_columns(dataset.column_names)).with_format(None)
     order = np.random.default_rng(seed).permutation(len(dataset))[:MOST_SAMPLED]
-    say(f"timing {scorer} on a few rows")
+    say(f"timing {brief(scorer)} on a few rows")
     scorer(text.select(order[:1])[:])  # loads the model
     n = min(16, len(order))
     while True:
@@ -191,18 +200,20 @@ def _array(name: str, dataset: Dataset, scorers: Sequence[Any]) -> Array | None:
     for scorer in scorers:
         features |= dict(scorer.features()) if hasattr(scorer, "features") else {}
     feature = features.get(name)
-    if is_vector(feature):
-        assert feature is not None
-        return Array(f"{name} (float32)", (len(dataset), feature.length), len(dataset) * feature.length * 4)
+    width = feature.length if isinstance(feature, List) else 0
+    if width < 0:  # a list of any length: the first row tells
+        width = read_column(dataset.select_columns([name]).select([0]), name).values.shape[1]
+    if width:
+        return Array(f"{name} (float32)", (len(dataset), width), len(dataset) * width * 4)
     if feature is None or name.endswith("_status"):
         return None
     return Array(name, (len(dataset),), len(dataset) * 8)
 
 
-def _picking(
+def _tried(
     rule: Strategy, dataset: Dataset, picks: int | None, sampled: dict[str, npt.NDArray[Any]], seed: int
-) -> float:
-    """Seconds that the strategy would take on all rows, from two trials."""
+) -> tuple[float, Array | None]:
+    """Seconds that the strategy would take on all rows, from two trials, and the pairs that `qdit` would store."""
     most = min(TRIAL_ROWS, len(dataset))
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(dataset))[:most]
@@ -214,11 +225,25 @@ def _picking(
         rule.pick({k: v[:n] for k, v in columns.items()}, Budget(pool=n, rows=share), np.random.default_rng(seed))
         return time.perf_counter() - start
 
+    pairs = _pairs(columns[rule.embedding], len(dataset)) if isinstance(rule, Qdit) and rule.alpha < 1 else None
     half, whole = seconds(max(1, most // 2)), seconds(most)
     if most == len(dataset):
-        return whole
+        return whole, pairs
     growth = min(max(math.log2(whole / half), 1.0), 2.0) if half > 0.01 else 1.0
-    return whole * (len(dataset) / most) ** growth
+    return whole * (len(dataset) / most) ** growth, pairs
+
+
+def _pairs(vectors: npt.NDArray[Any], n: int) -> Array:
+    """The pairs whose cosine is above the cover of the first picks: what an exact greedy keeps, 8 bytes each."""
+    first = [row for row, _ in islice(facility_location(vectors), 4)]
+    unit = unit_rows(vectors)
+    cover = (unit @ unit[first].T).amax(dim=1)
+    above = round(estimate(unit, cover) * (n / len(unit)) ** 2)
+    room = free_bytes(unit.device) // 2
+    name = "pairs of similar rows (number and cosine)"
+    if above * 8 <= room:
+        return Array(name, (above,), above * 8)
+    return Array(f"{name}, not all at once for lack of memory", (room // 8,), room)
 
 
 def _stand_in(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -163,7 +164,10 @@ def compare(
     lines = [Line("rows", len(chosen), float(np.mean([len(d) for d in draws])), None, len(pool), 0)]
     for name in columns or _scores(pool, selection):
         lines.append(_mean(sets, read_column(pool, name), notes))
-    lines += _text(sets, pool, rng, notes)
+    there = {line.name for line in lines}
+    lines += [
+        line for line in _text(sets, pool, rng, notes) if line.name.replace("response ", "response_") not in there
+    ]
     if embedding in pool.column_names:
         lines += _distances(sets, read_column(pool, embedding), rng, notes)
     return Comparison(tuple(lines), len(draws), tuple(notes))
@@ -280,6 +284,23 @@ def _distances(sets: _Sets, column: Column, rng: np.random.Generator, notes: lis
         sets.line("coverage of the pool", covered, 1.0 if len(usable) else None),
         sets.line("distance to nearest neighbour", apart, whole),
     ]
+
+
+def brief(made: Any) -> str:
+    """A scorer or strategy as code, with the options that are not the default.
+
+    >>> from hf_dsel.scorers import Length
+    >>> brief(Length(of="response", unit="words"))
+    "Length(of='response', unit='words')"
+    """
+    if not dataclasses.is_dataclass(made) or isinstance(made, type):
+        return repr(made)
+    shown = []
+    for field in dataclasses.fields(made):
+        value = getattr(made, field.name, dataclasses.MISSING)
+        if field.repr and field.init and value != field.default:
+            shown.append(f"{field.name}={value!r}")
+    return f"{type(made).__name__}({', '.join(shown)})"
 
 
 def show(text: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from datasets import Dataset
 
 from hf_dsel.budget import rows_asked
 from hf_dsel.columns import MissingColumn
-from hf_dsel.progress import is_main_process
+from hf_dsel.conditions import Condition, rows_where
+from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import Comparison, compare
 from hf_dsel.scorer_specs import make_scorer, nearest
 from hf_dsel.scoring import score, written
 from hf_dsel.selecting import TOKENS, select
-from hf_dsel.selection import Selection
+from hf_dsel.selection import Selection, Source
 from hf_dsel.strategies import Strategy, make_strategy
 
 
@@ -34,10 +35,11 @@ class SelectionBlock:
 
     Args:
         strategy: a name, as `select_by` takes it.
-        k, fraction, max_tokens: the budget, one of them.
+        k, fraction, max_tokens: the budget, one of them; a fraction is one of the rows that `where` leaves.
         seed: of all random choices.
         params: the strategy's options.
         scorers: what to compute first, as `hf_dsel.scorer_specs.make_scorer` reads it.
+        where: conditions on columns, such as `ifd < 1`; the other rows are not considered.
         cache_dir: folder of the scores; a killed run goes on from there. The default is in the `datasets` cache.
         compare: print the numbers beside those of random subsets.
     """
@@ -49,6 +51,7 @@ class SelectionBlock:
     seed: int = 42
     params: dict[str, Any] = field(default_factory=dict)
     scorers: tuple[Any, ...] = ()
+    where: tuple[Any, ...] = ()
     cache_dir: str | None = None
     compare: bool = True
 
@@ -67,12 +70,14 @@ class SelectionBlock:
         if not isinstance(found.get("strategy"), str):
             raise BadConfig(f"{where} needs a strategy, for example strategy: qdit; got {found.get('strategy')!r}")
         values = {k: v for k, v in found.items() if v is not None}
-        for key, kind, shown in (("params", Mapping, "a mapping"), ("scorers", list | tuple, "a list")):
-            if not isinstance(values.get(key, kind_of(key)), kind):
-                raise BadConfig(f"{where}: {key} must be {shown}, got {values[key]!r}")
-        values["scorers"] = tuple(values.get("scorers", ()))
+        for key in ("scorers", "where"):
+            if not isinstance(values.setdefault(key, []), list | tuple):
+                raise BadConfig(f"{where}: {key} must be a list, got {values[key]!r}")
+            values[key] = tuple(values[key])
+        if not isinstance(values.get("params", {}), Mapping):
+            raise BadConfig(f"{where}: params must be a mapping such as {{alpha: 0.7}}, got {values['params']!r}")
         block = cls(**values)
-        _ = block.rule, block.first_scorers
+        _ = block.rule, block.first_scorers, block.conditions
         return block
 
     @cached_property
@@ -84,6 +89,11 @@ class SelectionBlock:
     def first_scorers(self) -> list[Any]:
         """The scorers asked for."""
         return [make_scorer(spec) for spec in self.scorers]
+
+    @cached_property
+    def conditions(self) -> list[Condition]:
+        """The conditions of `where`."""
+        return [Condition.of(text) for text in self.where]
 
     def all_scorers(self, column_names: list[str]) -> list[Any]:
         """The scorers asked for, and the defaults of the columns that the strategy reads and nobody makes."""
@@ -108,6 +118,9 @@ class SelectionBlock:
                 f"{self.strategy} reads {missing}, which the dataset lacks and no scorer writes. Point the strategy to "
                 f"another column (an option of it), or add a scorer. There will be: {sorted(there)}"
             )
+        for condition in self.conditions:
+            if condition.column not in there:
+                raise MissingColumn(f"where: {condition}: there is no such column; there will be {sorted(there)}")
         if self.max_tokens is not None and TOKENS not in there:
             raise MissingColumn(
                 f"max_tokens needs the column {TOKENS!r}; add the scorer "
@@ -125,11 +138,20 @@ class SelectionBlock:
 
     def pick(self, scored: Dataset) -> Selection:
         """The selection, made on the main process and given to all."""
+        return Selection.from_json(from_main_process(lambda: self._picked(scored).to_json()))
+
+    def _picked(self, scored: Dataset) -> Selection:
         budget: dict[str, Any] = {"k": self.k, "fraction": self.fraction, "max_tokens": self.max_tokens}
-        record = from_main_process(
-            lambda: select(scored, self.strategy, **budget, seed=self.seed, compute=False, **self.params).to_json()
-        )
-        return Selection.from_json(record)
+        options: dict[str, Any] = {**budget, "seed": self.seed, "compute": False, **self.params}
+        if not self.conditions:
+            return select(scored, self.strategy, **options)
+        kept, failed = rows_where(scored, self.conditions)
+        say(f"{count(len(kept), 'row')} fulfil{'s' * (len(kept) == 1)} {' and '.join(map(str, self.conditions))}")
+        if len(kept) == 0:
+            raise BadConfig(f"no row fulfils {' and '.join(map(str, self.conditions))}")
+        record = select(scored.select(kept), self.strategy, **options)
+        left_out = {**failed, **record.left_out}
+        return replace(record, indices=kept[record.indices], source=Source.of(scored), left_out=left_out)
 
     def comparison(self, scored: Dataset, record: Selection) -> Comparison:
         """The table for this selection: the columns that the strategy read and those that the scorers wrote."""
@@ -138,11 +160,6 @@ class SelectionBlock:
         vectors = [n for n in names if n in scored.column_names and n not in numeric and not n.endswith("_status")]
         columns = [n for n in dict.fromkeys(names) if n in numeric]
         return compare(scored, record, columns=columns, embedding=vectors[0] if vectors else "embedding")
-
-
-def kind_of(key: str) -> Any:
-    """The empty value of a key that holds several things."""
-    return {} if key == "params" else ()
 
 
 def from_main_process(make: Callable[[], str]) -> str:

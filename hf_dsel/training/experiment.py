@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 
 from hf_dsel.opening import open_dataset
 from hf_dsel.progress import count, is_main_process, say
-from hf_dsel.reporting import first_picks, show
+from hf_dsel.reporting import brief, first_picks, show
 from hf_dsel.rows import detect, text_columns
 from hf_dsel.scorer_specs import nearest, value
 from hf_dsel.scorers.models import Checkpoint, release
@@ -50,10 +50,10 @@ def prepared(command: str, arguments: list[str]) -> Callable[[], None]:
     scored = block.scored(pool)
     record = block.pick(scored)
     if len(record) == 0:
-        raise BadConfig(f"{block.rule} kept no row; there is nothing to train on")
+        raise BadConfig(f"{brief(block.rule)} kept no row; there is nothing to train on")
     if is_main_process():
         record.save(output / "selection.json")
-        show(f"{block.rule}: {len(record):,} of {len(pool):,} rows, recorded in {output / 'selection.json'}\n")
+        show(f"{brief(block.rule)}: {len(record):,} of {len(pool):,} rows, recorded in {output / 'selection.json'}\n")
         if block.compare:
             show(f"{block.comparison(scored, record)}\n")
         show(f"the first picks\n{first_picks(scored, record)}\n")
@@ -182,7 +182,24 @@ def _datasets(experiment: Experiment) -> tuple[Dataset, Dataset | None]:
         needs = "chosen and rejected" if command == "dpo" else "answers"
         raise BadConfig(f"{command} needs a dataset with {needs}; this one is read as {kind} ({other})")
     experiment.block.check(pool)
+    _check_template(experiment, pool)
     return pool, held_out
+
+
+def _check_template(experiment: Experiment, pool: Dataset) -> None:
+    """Messages need a chat template; the trainer would find out after all the scoring."""
+    first = _for_trl(pool.select([0]))[0]
+    if not any(isinstance(value, list) for value in first.values()):
+        return
+    if getattr(experiment.training, "chat_template_path", None):
+        return
+    name, options = experiment.model.model_name_or_path, experiment.training
+    checkpoint = Checkpoint(name, experiment.model.model_revision, options.trust_remote_code)
+    if checkpoint.tokenizer().chat_template is None:
+        raise BadConfig(
+            f"the rows are conversations, and the tokenizer of {name} has no chat template to write them with. Set "
+            "chat_template_path to a model or file that has one, or train an instruct model."
+        )
 
 
 def _for_trl(dataset: Dataset) -> Dataset:
