@@ -61,10 +61,14 @@ def _open(path: str, name: str | None, split: str) -> Dataset:
     if place.is_dir():
         return load_dataset(str(place), name=name, split=split)
     if _is_a_path(path):
-        near = difflib.get_close_matches(place.name, [p.name for p in place.parent.glob("*")], n=1)
-        hint = f"; did you mean {str(place.with_name(near[0]))!r}?" if near else ""
-        raise CannotOpen(f"no file or folder {path!r}{hint}")
+        raise CannotOpen(f"no file or folder {path!r}{_near(place)}")
     return load_dataset(path, name=name, split=split)
+
+
+def _near(place: Path) -> str:
+    """A question about a file or folder of nearly that name."""
+    near = difflib.get_close_matches(place.name, [p.name for p in place.parent.glob("*")], n=1)
+    return f"; did you mean {str(place.with_name(near[0]))!r}?" if near else ""
 
 
 def _is_a_path(path: str) -> bool:
@@ -106,6 +110,7 @@ def _explained(path: str, split: str, error: Exception) -> str:
             f"{path} cannot be read as {_builder(place)}: {reason}. It may have been cut off while it was copied; "
             "compare its size with the original, or fetch it again."
         )
-    if isinstance(error, ConnectionError):
-        return f"{reason}. Check the id on https://huggingface.co/datasets, or give a local file or folder."
+    if not place.exists():
+        step = "Check the id on https://huggingface.co/datasets, or give a local file or folder"
+        return f"{path}: {reason}. {step}{_near(place)}"
     return f"{path}: {reason}"

@@ -161,7 +161,7 @@ def compare(
         draws = [np.asarray(d, np.int64) for d in random_draws]
     sets = _Sets(chosen, draws, len(pool))
     notes: list[str] = []
-    lines = [Line("rows", len(chosen), float(np.mean([len(d) for d in draws])), None, len(pool), 0)]
+    lines = [Line("rows", len(chosen), float(np.mean([len(d) for d in draws])) if draws else None, None, len(pool), 0)]
     for name in columns or _scores(pool, selection):
         lines.append(_mean(sets, read_column(pool, name), notes))
     there = {line.name for line in lines}
