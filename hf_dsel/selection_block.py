@@ -14,7 +14,7 @@ import yaml
 from datasets import Dataset
 
 from hf_dsel.budget import rows_asked
-from hf_dsel.columns import MissingColumn
+from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.conditions import Condition, rows_where
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import Comparison, compare
@@ -106,6 +106,7 @@ class SelectionBlock:
         Raises:
             BudgetError: no budget, or more than the pool.
             MissingColumn: a column that is not there and that no scorer makes.
+            BadColumn: a column that is there holds NaN, infinite values, zero vectors or several widths.
             ValueError, TypeError: what a scorer's own check finds.
         """
         open_ended = bool(getattr(self.rule, "open_ended", False))
@@ -129,6 +130,8 @@ class SelectionBlock:
         for scorer in scorers:
             if hasattr(scorer, "check"):
                 scorer.check(dataset.column_names)
+        for name in {*self.rule.needs(), *(c.column for c in self.conditions)} & set(dataset.column_names):
+            read_column(dataset, name)
 
     def scored(self, dataset: Dataset) -> Dataset:
         """The dataset with every column that the strategy and the comparison read; ranks share the work."""

@@ -92,5 +92,5 @@ def test_the_hub_out_of_reach(place, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     with pytest.raises(CannotOpen, match=r"no/such.*Check the id on https://huggingface.co/datasets"):
         open_dataset("no/such")
-    with pytest.raises(CannotOpen, match="did you mean 'a.jsonl"):
+    with pytest.raises(CannotOpen, match=r"did you mean 'a\.json"):
         open_dataset("a.jsonn")

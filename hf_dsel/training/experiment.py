@@ -196,9 +196,10 @@ def _check_template(experiment: Experiment, pool: Dataset) -> None:
     name, options = experiment.model.model_name_or_path, experiment.training
     checkpoint = Checkpoint(name, experiment.model.model_revision, options.trust_remote_code)
     if checkpoint.tokenizer().chat_template is None:
+        step = "set chat_template_path to a model or file that has one, or " if experiment.command == "sft" else ""
         raise BadConfig(
-            f"the rows are conversations, and the tokenizer of {name} has no chat template to write them with. Set "
-            "chat_template_path to a model or file that has one, or train an instruct model."
+            f"the rows are conversations, and the tokenizer of {name} has no chat template to write them with; {step}"
+            "train an instruct model"
         )
 
 
