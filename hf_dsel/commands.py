@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -54,17 +55,22 @@ def select(options: dict[str, Any]) -> int:
     if options.get("dry_run"):
         show(plan(dataset, block.rule, scorers=block.first_scorers, k=block.k, fraction=block.fraction,
                    max_tokens=block.max_tokens))  # fmt: skip
+        if block.conditions:
+            show(f"of these rows only those with {' and '.join(map(str, block.conditions))} will be considered")
         return 0
     scored = block.scored(dataset)
     if out is None or not is_main_process():
         return 0
     record = block.pick(scored)
+    if len(record) == 0:
+        raise BadConfig(f"{brief(block.rule)} kept no row, so nothing is written; loosen its bounds")
     show(f"{brief(block.rule)}: {len(record):,} of {len(scored):,} rows\n")
-    if len(record) and block.compare:
+    if block.compare:
         show(f"{block.comparison(scored, record)}\n")
     show(f"the first picks\n{first_picks(scored, record)}\n")
     _write_subset(record.apply(scored), record, out)
-    show(f"again: hf-dsel select {options['dataset']} --selection {out / RECORD} --out DIR")
+    where = [options["dataset"], *(f"--{n}={options[n]}" for n in ("name", "split") if options.get(n))]
+    show(f"again: hf-dsel select {shlex.join(where)} --selection {shlex.quote(str(out / RECORD))} --out DIR")
     return 0
 
 

@@ -79,8 +79,12 @@ def test_select_writes_the_rows_of_select_by(place, capsys):
 
 def test_a_record_gives_the_same_rows_again(place, capsys):
     run("select pool.parquet --strategy random -k 5 --out first --no-compare")
-    assert "coverage" not in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "coverage" not in printed
+    assert "again: hf-dsel select pool.parquet --selection first/selection.json --out DIR" in printed
     assert run("select pool.parquet --selection first/selection.json --out second") == 0
+    assert run("select pool.parquet --split train[:9] --strategy random -k 5 --out part") == 0
+    assert "select pool.parquet '--split=train[:9]' --selection part/selection.json" in capsys.readouterr().out
     assert [dict(r) for r in load_dataset("first", split="train")] == [
         dict(r) for r in load_dataset("second", split="train")
     ]
@@ -110,10 +114,12 @@ def test_a_file_and_flags(place, tiny_bert):
 def test_a_dry_run_writes_nothing_and_says_what_would_be_done(place, tiny_qwen2, capsys):
     before = sorted(p.name for p in place.iterdir())
     command = f"select pool.parquet --strategy qdit -k 4 --param quality=ifd --scorer IFD:model={tiny_qwen2} --dry-run"
+    command += " --where ifd<1"
     assert run(command) == 0
     printed = capsys.readouterr().out
     for text in ("40, read as alpaca", "ifd of 40 rows", "timed on 40 rows", "use as it is   embedding",
-                 "4 rows with Qdit(quality='ifd')", "largest array", "on this machine"):  # fmt: skip
+                 "4 rows with Qdit(quality='ifd')", "largest array", "on this machine",
+                 "only those with ifd < 1"):  # fmt: skip
         assert text in printed
     assert sorted(p.name for p in place.iterdir()) == before
 
@@ -200,6 +206,7 @@ ZERO = "select pool.parquet --strategy"
      (f"{ZERO} qdit -k 3 --scorer IFD:model=./nosuch --out o", "model='./nosuch': no such folder"),
      (f"{ZERO} qdit -k 3 --scorer IFD --out o", "scorer IFD:"),
      (f"{ZERO} random -k 3 --where qualty<3 --out o", "where: qualty < 3: there is no such column"),
+     (f"{ZERO} threshold --param high=-5 --out o", "Threshold(high=-5) kept no row, so nothing is written"),
      (f"{ZERO} random -k 3 --out pool.parquet", "--out pool.parquet is a file"),
      (f"{ZERO} random -k 3 --out .", "--out . holds cut.json, mixed.parquet, nan.parquet, none.jsonl already"),
      ("select nosuch.jsonl --strategy random -k 3 --out o", "no file or folder 'nosuch.jsonl'"),
