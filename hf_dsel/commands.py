@@ -14,7 +14,7 @@ from hf_dsel.opening import open_dataset
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import brief, first_picks, show
-from hf_dsel.rows import detect, text_columns
+from hf_dsel.rows import detect
 from hf_dsel.scorer_specs import make_scorer
 from hf_dsel.scoring import score as score_dataset
 from hf_dsel.selection import Selection
@@ -22,7 +22,6 @@ from hf_dsel.selection_block import BadConfig, SelectionBlock
 from hf_dsel.trl_format import to_trl
 
 DATA, RECORD = "train.parquet", "selection.json"
-TEXT = {"prompt", "completion", "messages", "conversations", "text", "chosen", "rejected"}
 BLOCK = ("strategy", "k", "fraction", "max_tokens", "seed", "params", "scorers", "where", "cache_dir", "compare")
 
 
@@ -113,18 +112,12 @@ def _opened(options: dict[str, Any]) -> Dataset:
 def _write_subset(subset: Dataset, record: Selection, out: Path) -> None:
     kind = detect(subset.column_names)
     subset = subset.remove_columns([n for n, f in subset.features.items() if _is_floats(f)])
-    _write(subset if kind == "prompt" else _in_one_format(to_trl(subset)), out)
+    _write(subset if kind == "prompt" else to_trl(subset), out)
     record.save(out / RECORD)
     show(f"wrote {out / DATA} ({count(len(subset), 'row')}, best first) and {out / RECORD} (the record)")
     if kind != "prompt":
         command = "dpo" if kind == "preference" else "sft"
         show(f"train: trl {command} --model_name_or_path MODEL --dataset_name {out} --output_dir DIR")
-
-
-def _in_one_format(dataset: Dataset) -> Dataset:
-    """Without text columns of other formats, such as a `prompt` beside `messages`, which TRL would read instead."""
-    others = TEXT - set(text_columns(dataset.column_names))
-    return dataset.remove_columns([n for n in dataset.column_names if n in others])
 
 
 def _is_floats(feature: Any) -> bool:

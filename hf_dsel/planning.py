@@ -17,13 +17,13 @@ from datasets import Dataset, List
 from hf_dsel.budget import Budget, rows_asked
 from hf_dsel.columns import read_column
 from hf_dsel.ops.facility_location import facility_location
-from hf_dsel.ops.greedy_cover import _free_bytes as free_bytes
+from hf_dsel.ops.greedy_cover import free_bytes
 from hf_dsel.ops.uncovered_pairs import estimate
 from hf_dsel.ops.unit_rows import unit_rows
 from hf_dsel.progress import count, say
 from hf_dsel.reporting import brief
 from hf_dsel.rows import detect, text_columns
-from hf_dsel.scoring import _groups, written
+from hf_dsel.scoring import joined_scorers, written
 from hf_dsel.strategies import Strategy, make_strategy
 from hf_dsel.strategies.qdit import Qdit
 
@@ -143,7 +143,7 @@ def plan(
     if rule is not None:
         picks = rows_asked(**budget, pool=len(dataset), open_ended=bool(getattr(rule, "open_ended", False)))
     there = {*dataset.column_names, *(n for s in scorers for n in written(s))}
-    todo = _groups([*scorers, *(s for n, s in needs.items() if n not in there and s is not None)])
+    todo = joined_scorers([*scorers, *(s for n, s in needs.items() if n not in there and s is not None)])
     for scorer in todo:
         if hasattr(scorer, "check"):
             scorer.check(dataset.column_names)

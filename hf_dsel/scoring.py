@@ -102,7 +102,7 @@ def score(
         raise ValueError("the dataset has no rows to score")
     if shard_rows is not None and shard_rows < 1:
         raise ValueError(f"shard_rows must be at least 1, got {shard_rows}")
-    groups = _groups(todo)
+    groups = joined_scorers(todo)
     _check(groups, dataset)
     size = shard_rows or max(SHARD_ROWS, math.ceil(len(dataset) / MOST_SHARDS))
     content: str | None = None
@@ -117,7 +117,7 @@ def score(
     return cast(AnyDataset, dataset)
 
 
-def _groups(scorers: Sequence[Any]) -> list[Any]:
+def joined_scorers(scorers: Sequence[Any]) -> list[Any]:
     """The scorers, with those that can share a pass joined."""
     groups: list[Any] = []
     for scorer in scorers:

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict, Features, IterableDataset, List, Valu
 from hf_dsel import rows
 
 AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict, IterableDataset)
+READ_BY_TRL = {"messages", "conversations", "prompt", "completion", "chosen", "rejected", "text"}
 MESSAGES = List({"role": Value("string"), "content": Value("string")})
 
 
@@ -19,7 +20,10 @@ class Unreadable(ValueError):
 
 
 def to_trl(dataset: AnyDataset) -> AnyDataset:
-    """The dataset as `SFTTrainer` (or, with pairs, `DPOTrainer`) takes it. Other columns are kept.
+    """The dataset as `SFTTrainer` (or, with pairs, `DPOTrainer`) takes it.
+
+    Other columns are kept, but for the text columns of a second format (UltraChat's `prompt` beside `messages`), which
+    TRL would read instead.
 
     | found | returned |
     |---|---|
@@ -48,6 +52,8 @@ def to_trl(dataset: AnyDataset) -> AnyDataset:
             "the stream does not say its columns; load it with features=, or call stream._resolve_features()"
         )
     format_name = rows.detect(dataset.column_names)
+    second = READ_BY_TRL - set(rows.text_columns(dataset.column_names))
+    dataset = _without(dataset, [n for n in dataset.column_names if n in second])
     if format_name == "preference":
         return _without_repeated_prompt(dataset)
     if format_name in ("sharegpt", "alpaca"):
@@ -57,22 +63,25 @@ def to_trl(dataset: AnyDataset) -> AnyDataset:
     return dataset
 
 
+def _without(dataset: Any, names: list[str]) -> Any:
+    return dataset.remove_columns(names) if names else dataset
+
+
 def _without_repeated_prompt(dataset: Any) -> Any:
     first = next(iter(dataset), None)
     if "prompt" not in dataset.column_names or first is None or isinstance(first["chosen"], str):
         return dataset
     repeated = rows.holds_prompt(rows.messages_of(first["chosen"], "chosen"))
-    return dataset.remove_columns("prompt") if repeated else dataset
+    return _without(dataset, ["prompt"] if repeated else [])
 
 
 def _converted(dataset: Any, format_name: str) -> Any:
     source = rows.text_columns(dataset.column_names)
     columns = ("messages",) if format_name == "sharegpt" else ("prompt", "completion")
-    clash = [c for c in columns if c in dataset.column_names and c not in source]
-    kept = {n: f for n, f in (dataset.features or {}).items() if n not in source and n not in clash}
+    kept = {n: f for n, f in (dataset.features or {}).items() if n not in source}
     features = Features(kept | dict.fromkeys(columns, MESSAGES)) if dataset.features else None
     shown = {"desc": "to TRL's format"} if isinstance(dataset, Dataset) else {}
-    options = {"batched": True, "with_indices": True, "remove_columns": [*source, *clash], "features": features}
+    options = {"batched": True, "with_indices": True, "remove_columns": source, "features": features}
     return dataset.map(_Convert(format_name), **options, **shown)
 
 

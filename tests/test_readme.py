@@ -44,7 +44,7 @@ def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
     code = code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", tiny_qwen2).replace(
         "HuggingFaceTB/SmolLM2-135M", tiny_qwen2
     )
-    settings = f"output_dir={str(tmp_path / 'out')!r}, max_steps=1, use_cpu=True, bf16=False, report_to='none', save_strategy='no'"
+    settings = f"output_dir={str(tmp_path / 'out')!r}, max_steps=1, use_cpu=True, bf16=False, report_to='none'"
     code = code.replace("SFTConfig()", f"SFTConfig({settings})")
     assert code.count(str(tmp_path)) == 2 and code.count(tiny_qwen2) == 2
     names: dict = {}

@@ -183,10 +183,14 @@ except RuntimeError as error:
     assert "Dataset.select_by exists already" in said and "HF_DSEL_ATTACH=0" in said
     hf_dsel.selecting.attach()
     assert Dataset.select_by is select_by
-    code = "import os; os.environ['HF_DSEL_ATTACH'] = '0'\nimport datasets, hf_dsel; print(hasattr(datasets.Dataset, 'select_by'))"
+    code = (
+        "import os; os.environ['HF_DSEL_ATTACH'] = '0'\n"
+        "import datasets, hf_dsel; print(hasattr(datasets.Dataset, 'select_by'))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 def test_importing_is_light():
-    code = "import sys, hf_dsel; print([m for m in ('transformers.models', 'trl', 'sklearn', 'faiss') if m in sys.modules])"
+    heavy = ("transformers.models", "trl", "sklearn", "faiss")
+    code = f"import sys, hf_dsel; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -62,6 +62,22 @@ def test_a_prompt_that_is_said_twice_is_dropped():
     assert to_trl(Dataset.from_list([{"prompt": "Hi", **pair}])).column_names == ["chosen", "rejected"]
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        {
+            "prompt": "Hi",
+            "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}],
+            "n": 1,
+        },
+        {"instruction": "Hi", "output": "Yo", "text": "Below is an instruction ... Hi ... Yo", "n": 1},
+    ],
+)
+def test_text_columns_of_a_second_format_are_dropped(row):
+    columns = set(to_trl(Dataset.from_list([row])).column_names)
+    assert columns in ({"messages", "n"}, {"prompt", "completion", "n"})
+
+
 def test_unreadable_rows_are_named():
     pool = Dataset.from_dict({"instruction": ["a", "b"], "output": ["x", None]})
     with pytest.raises(Unreadable, match="1 of 2 rows cannot be converted, first row 1: output is null"):

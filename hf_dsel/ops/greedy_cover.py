@@ -44,7 +44,7 @@ class GreedyCover:
         self.cover = torch.full((n,), -1.0, device=device)
         self.gain = torch.full((n,), math.inf, dtype=torch.float64, device=device)
         self.fresh = torch.zeros(n, dtype=torch.bool, device=device)
-        self.max_bytes = _free_bytes(device) // 2 if max_bytes is None else max_bytes
+        self.max_bytes = free_bytes(device) // 2 if max_bytes is None else max_bytes
         if block is None:  # at most 64 blocks; on CPUs tiles that fit the cache
             block = max(16384 if device.type == "cuda" else 2048, -(-n // 64))
         self.block = min(block, n)
@@ -249,7 +249,7 @@ class GreedyCover:
             pairs.raise_cover(rows[rows_at[best]])
 
 
-def _free_bytes(device: torch.device) -> int:
+def free_bytes(device: torch.device) -> int:
     """Memory that is free now."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])

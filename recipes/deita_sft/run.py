@@ -58,7 +58,6 @@ training = SFTConfig(
     save_strategy="no",
     seed=42,
 )
-subset = hf_dsel.to_trl(selection.apply(pool)).select_columns("messages")  # its prompt column would be read instead
-trainer = SFTTrainer(args.model, args=training, train_dataset=subset)
+trainer = SFTTrainer(args.model, args=training, train_dataset=hf_dsel.to_trl(selection.apply(pool)))
 trainer.train()
 trainer.save_model()
