@@ -1,0 +1,201 @@
+"""What is timed: each function is one side of a row, run in a process of its own, and returns seconds and picks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from tests.benchmarks.data import clustered, embeddings
+
+Result = dict[str, Any]
+
+
+def _timed(work: Callable[[], Iterable[int]], **more: Any) -> Result:
+    start = time.perf_counter()
+    picks = [int(row) for row in work()]
+    return {"seconds": time.perf_counter() - start, "picks": picks, **more}
+
+
+# --- facility location beside submodlib ---
+
+
+def location_ours() -> Result:
+    from hf_dsel.ops.facility_location import facility_location
+
+    x = embeddings(20_000)
+    return _timed(lambda: (row for row, _ in islice(facility_location(x, similarity="shifted", device="cpu"), 1000)))
+
+
+def location_submodlib() -> Result:
+    import submodlib
+
+    x = embeddings(20_000)
+
+    def work() -> Iterable[int]:
+        unit = x.astype(np.float32)
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        kernel = unit @ unit.T
+        kernel += 1
+        kernel /= 2
+        peer = submodlib.FacilityLocationFunction(n=len(x), mode="dense", sijs=kernel, separate_rep=False)
+        return [row for row, _ in peer.maximize(budget=1000, optimizer="LazyGreedy", show_progress=False)]
+
+    return _timed(work)
+
+
+# --- QDIT beside one product ---
+
+
+def product() -> Result:
+    """One N×N×d float32 product, in tiles, kept nowhere: the best of three."""
+    import torch
+
+    x = torch.from_numpy(embeddings(52_002).astype(np.float32))
+    block, seconds = 2048, []
+    for _ in range(3):
+        out = torch.empty(block, len(x))
+        start = time.perf_counter()
+        for part in x.split(block):
+            torch.mm(part, x.T, out=out[: len(part)])
+        seconds.append(time.perf_counter() - start)
+    return {"seconds": min(seconds), "picks": []}
+
+
+def _qdit(weight: float, modular: np.ndarray | None, max_bytes: int | None) -> Result:
+    from hf_dsel.ops.facility_location import facility_location
+
+    x = embeddings(52_002)
+    found = facility_location(x, diversity_weight=weight, modular=modular, max_bytes=max_bytes, device="cpu")
+    return _timed(lambda: (row for row, _ in islice(found, 3000)))
+
+
+def qdit_ours() -> Result:
+    """α = 0.5, q uniform in [0, 1]: diversity decides nearly alone."""
+    return _qdit(0.5, 0.5 * np.random.default_rng(0).random(len(embeddings(52_002))), None)
+
+
+def qdit_ours_small() -> Result:
+    """The same with room for few pairs."""
+    return _qdit(0.5, 0.5 * np.random.default_rng(0).random(len(embeddings(52_002))), 500 << 20)
+
+
+def qdit_mixed() -> Result:
+    """α = 0.5, d divided by N, and q of its gains' size: both decide."""
+    n = len(embeddings(52_002))
+    return _qdit(0.5 / n, 0.5 * np.random.default_rng(0).random(n) * 1e-2, None)
+
+
+def _dense(weight: float, modular: np.ndarray) -> Result:
+    """Plain lazy greedy with every similarity stored: N×N float32."""
+    import torch
+
+    unit = torch.from_numpy(embeddings(52_002).astype(np.float32))
+    unit /= unit.norm(dim=1, keepdim=True)
+    n = len(unit)
+
+    def work() -> Iterable[int]:
+        similarity = torch.empty(n, n)
+        for start in range(0, n, 2048):
+            torch.mm(unit[start : start + 2048], unit.T, out=similarity[start : start + 2048])
+        q = torch.from_numpy(modular)
+        bound = torch.cat([weight * part.sum(1, dtype=torch.float64) for part in similarity.split(2048)]) + q
+        picks, cover = [int(bound.argmax())], None
+        cover = similarity[picks[0]].clone()
+        taken = torch.zeros(n, dtype=torch.bool)
+        taken[picks[0]] = True
+
+        def gain(rows: torch.Tensor) -> torch.Tensor:
+            part = similarity[rows] if len(rows) < n else similarity
+            return weight * (part - cover).clamp_min_(0).sum(1).double() + q[rows]
+
+        bound = torch.cat([gain(part) for part in torch.arange(n).split(2048)])
+        while len(picks) < 3000:
+            fresh = torch.zeros(n, dtype=torch.bool)
+            bound[taken] = -torch.inf
+            while True:
+                top = bound.topk(32).indices
+                if fresh[top[0]]:
+                    break
+                stale = top[~fresh[top]]
+                bound[stale], fresh[stale] = gain(stale), True
+            close = bound >= bound[top[0]] - 1e-6 * weight * max(1.0, float(bound[top[0]]) / weight)
+            best = int(close.nonzero()[0]) if not bool((close & ~fresh).any()) else int(top[0])
+            picks.append(best)
+            taken[best] = True
+            cover = torch.maximum(cover, similarity[best])
+        return picks
+
+    return _timed(work)
+
+
+def qdit_dense() -> Result:
+    return _dense(0.5, 0.5 * np.random.default_rng(0).random(52_002))
+
+
+# --- near duplicates beside a loop ---
+
+
+def _order(n: int) -> np.ndarray:
+    return np.random.default_rng(0).permutation(n)
+
+
+def _first_come(threshold: float) -> Result:
+    from hf_dsel.ops.near_duplicates import first_come
+
+    x = embeddings(52_002)
+    found = first_come(x, order=_order(len(x)), threshold=threshold, device="cpu")
+    return _timed(lambda: (row for row, _ in islice(found, 6000)), wanted=6000)
+
+
+def _loop(threshold: float) -> Result:
+    """One row at a time against the rows kept."""
+    x = embeddings(52_002)
+
+    def work() -> Iterable[int]:
+        unit = x.astype(np.float32)
+        unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+        kept, picks = np.empty((6000, unit.shape[1]), np.float32), []
+        for row in _order(len(x)):
+            if not picks or (kept[: len(picks)] @ unit[row]).max() <= threshold:
+                kept[len(picks)] = unit[row]
+                picks.append(int(row))
+                if len(picks) == 6000:
+                    break
+        return picks
+
+    return _timed(work)
+
+
+def deita_09_ours() -> Result:
+    return _first_come(0.9)
+
+
+def deita_09_loop() -> Result:
+    return _loop(0.9)
+
+
+def deita_05_ours() -> Result:
+    return _first_come(0.5)
+
+
+def deita_05_loop() -> Result:
+    return _loop(0.5)
+
+
+# --- CUDA ---
+
+
+def cuda_qdit() -> Result:
+    """1,300,000 x 768 → 10,000 on one GPU."""
+    import torch
+
+    from hf_dsel.ops.facility_location import facility_location
+
+    x = clustered(1_300_000, 768)
+    torch.zeros(1, device="cuda")
+    result = _timed(lambda: (row for row, _ in islice(facility_location(x, device="cuda"), 10_000)))
+    return {**result, "gpu_mib": torch.cuda.max_memory_allocated() / 2**20}
