@@ -123,3 +123,13 @@ def package_folder(module: str, distribution: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         pytest.skip(f"needs `pip install --no-deps {distribution}`")
     return Path(spec.submodule_search_locations[0])
+
+
+def pytest_collection_modifyitems(items):
+    """Tests marked `gpu` are skipped where there is no CUDA device."""
+    import torch
+
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no CUDA device"))

@@ -44,8 +44,10 @@ class Deita:
     >>> from datasets import Dataset
     >>> import hf_dsel
     >>> pool = Dataset.from_dict({
-    ...     "complexity": [2.0, 3.0, 1.0], "quality": [3.0, 3.0, 3.0], "embedding": [[1.0, 0.0], [1.0, 0.1], [0.0,
-    1.0]]})
+    ...     "complexity": [2.0, 3.0, 1.0],
+    ...     "quality": [3.0, 3.0, 3.0],
+    ...     "embedding": [[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]],
+    ... })
     >>> hf_dsel.select_by(pool, "deita", k=2)["complexity"][:]
     [3.0, 1.0]
     """

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,7 +89,14 @@ def train(experiment: Experiment, subset: Dataset, held_out: Dataset | None) -> 
     trainer.accelerator.print(f"model and selection.json: {args.output_dir}")
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=experiment.script.dataset_name)
-    trainer.end()
+    accelerator = trainer.accelerator
+    accelerator.wait_for_everyone()
+    # The wrapped model must go before the process group. Freed after it, by the interpreter, it waits for a thread of
+    # the group that waits for the interpreter, and the rank never exits.
+    accelerator.free_memory()
+    del trainer
+    gc.collect()
+    accelerator.end_training()
 
 
 def parsed(command: str, arguments: list[str]) -> Experiment:

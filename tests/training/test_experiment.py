@@ -210,12 +210,11 @@ def test_two_ranks_share_the_scoring_and_train_on_one_selection(place, tiny_qwen
         "torch.distributed.run",
         "--nproc_per_node",
         "2",
-        "--master_port",
-        "29641",
+        "--standalone",
         "probe.py",
         "sft",
     ]
-    found = subprocess.run([*line, "--config", "x.yaml"], capture_output=True, text=True,
+    found = subprocess.run([*line, "--config", "x.yaml"], capture_output=True, text=True, timeout=240,
                            env=os.environ | {"OMP_NUM_THREADS": "1", "TRL_DISABLE_TELEMETRY": "1"})  # fmt: skip
     assert found.returncode == 0, found.stderr[-3000:]
     ranks = [json.loads(Path(f"rank-{r}.json").read_text()) for r in (0, 1)]
