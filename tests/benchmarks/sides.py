@@ -199,3 +199,31 @@ def cuda_qdit() -> Result:
     torch.zeros(1, device="cuda")
     result = _timed(lambda: (row for row, _ in islice(facility_location(x, device="cuda"), 10_000)))
     return {**result, "gpu_mib": torch.cuda.max_memory_allocated() / 2**20}
+
+
+# --- selecting from a million rows; scoring beside a loop ---
+
+
+def random_million() -> Result:
+    """`select_by` on a pool that lies on disk, as `load_dataset` leaves it."""
+    import resource
+    import tempfile
+
+    from datasets import Dataset, disable_progress_bars, load_from_disk
+
+    import hf_dsel
+
+    disable_progress_bars()
+    with tempfile.TemporaryDirectory() as folder:
+        Dataset.from_dict({"text": [f"row {i} " + "word " * 40 for i in range(1_000_000)]}).save_to_disk(folder)
+        pool = load_from_disk(folder)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+        found = _timed(lambda: [len(hf_dsel.select_by(pool, "random", k=6000))])
+        return {**found, "before_mib": before, "pool_mib": pool.data.nbytes / 2**20}
+
+
+def causal_lm() -> Result:
+    from tests.scorers.bench_causal_lm import causal_lm_row
+
+    rows = 128
+    return {**causal_lm_row(rows), "rows": rows, "picks": []}

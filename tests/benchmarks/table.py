@@ -86,6 +86,36 @@ def deita_05() -> dict[str, Any]:
     return _row("first_come 0.5 / numpy loop", "52,002→6,000", "deita_05_ours", "deita_05_loop", "≥ 10")
 
 
+def random_million() -> dict[str, Any]:
+    found = measure("random_million")
+    return {
+        "name": 'select_by("random")',
+        "size": "1,000,000→6,000",
+        "ours s": f"{found['seconds']:.2f}",
+        "peer s": "-",
+        "ratio": "-",
+        "target": "< 1 s, no copy of the pool",
+        "ours MiB": f"{found['peak_mib'] - found['before_mib']:.0f} more",
+        "peer MiB": f"{found['pool_mib']:.0f} (pool)",
+        "same picks": "-",
+    }
+
+
+def causal_lm() -> dict[str, Any]:
+    found = measure("causal_lm")
+    return {
+        "name": "IFD, SmolLM2 / batch-1 float32 loop",
+        "size": f"{found['rows']} rows",
+        "ours s": f"{found['ours_s']:.1f}",
+        "peer s": f"{found['peer_s']:.1f}",
+        "ratio": f"{found['ratio']:.2f}",
+        "target": "≥ 2.5",
+        "ours MiB": "-",
+        "peer MiB": "-",
+        "same picks": "-",
+    }
+
+
 def cuda_qdit() -> dict[str, Any]:
     found = measure("cuda_qdit")
     return {
@@ -108,6 +138,8 @@ ROWS: tuple[Callable[[], dict[str, Any]], ...] = (
     qdit_bounded,
     deita_09,
     deita_05,
+    causal_lm,
+    random_million,
 )
 ON_REQUEST: tuple[Callable[[], dict[str, Any]], ...] = (qdit_dense,)  # 10 GiB: only with --only
 CUDA_ROWS: tuple[Callable[[], dict[str, Any]], ...] = (cuda_qdit,)
