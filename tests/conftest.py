@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# The same examples on every machine and every run; HYPOTHESIS_PROFILE=default looks for new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 WORDS = """Write a short poem about the sea. Give three tips for staying healthy. What is the capital of France?
 The capital of France is Paris. Eat well, sleep enough and move every day. The waves roll in and the waves roll out.

@@ -41,9 +41,7 @@ def test_there_are_three_blocks():
 def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
     pool.to_parquet(str(tmp_path / "alpaca" / "train.parquet"))
     code = BLOCKS[0].replace("tatsu-lab/alpaca", str(tmp_path / "alpaca")).replace("k=3000", "k=6")
-    code = code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", tiny_qwen2).replace(
-        "HuggingFaceTB/SmolLM2-135M", tiny_qwen2
-    )
+    code = code.replace("HuggingFaceTB/SmolLM2-135M-Instruct", tiny_qwen2).replace("Qwen/Qwen2.5-0.5B", tiny_qwen2)
     settings = f"output_dir={str(tmp_path / 'out')!r}, max_steps=1, use_cpu=True, bf16=False, report_to='none'"
     code = code.replace("SFTConfig()", f"SFTConfig({settings})")
     assert code.count(str(tmp_path)) == 2 and code.count(tiny_qwen2) == 2

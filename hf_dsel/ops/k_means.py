@@ -99,7 +99,10 @@ def _seed(points: torch.Tensor, k: int, rng: np.random.Generator, block: int) ->
         rows = sorted({int(row) for row in np.minimum(draws, len(points) - 1)})
         rows = [row for row in rows if nearest[row] > 0] or [int(nearest.argmax())]
         closer = torch.minimum(nearest[:, None], distances(rows))
-        winner = int(closer.double().sum(0).argmin())
+        total = closer.double().sum(0)
+        winner = int(
+            (total <= total.min() * (1 + 1e-5)).nonzero()[0]
+        )  # ties, which float32 only nearly sees: lower row
         chosen.append(rows[winner])
         nearest = closer[:, winner]
     return points[chosen].clone()
