@@ -16,6 +16,7 @@ from hf_dsel.ops.unit_rows import true_float32
 TIE = 1e-6  # gains this close (relative to the diversity part, absolute under 1) tie: float32 similarities say no more
 ALLOWANCE = 0.1  # share of all rows that may be computed one by one before a pass over all pairs pays
 GROUPS = 4  # groups of like cover in the moment bound
+SHORT = 512  # mean length of the lists of pairs from which on each pick walks them
 COLUMNS = 8192  # similarities of a row computed at a time
 
 
@@ -62,18 +63,31 @@ class GreedyCover:
         best, row, gain = self._first(None)
         yield row, gain
         self._cover_with(best)
+        allowance = int(ALLOWANCE * n)
         moments = n >= 32 * self.unit.shape[1]  # else N·d² is no longer small beside N²·d
+        pairs: UncoveredPairs | None = None
         for step in range(1, n):
             if moments and step <= 3:
                 self._bound_by_moments()
-            found = self._lazy(None, int(ALLOWANCE * n)) if moments or step > 1 else None
-            if found is None:  # too many rows compete: all pairs must be seen
-                if self._pairs_fit():
-                    yield from self._walk_pairs(n - step)
-                    return
-                self._refresh()
-                found = self._lazy(None, n)
-            best, row, gain = found or self._choose(None)
+            found = self._lazy(None, allowance) if moments or step > 1 else None
+            if found is None:  # too many rows compete: renew all gains
+                if pairs is not None:
+                    pairs.rebuild()
+                    self.gain.copy_(pairs.gains)
+                elif self._pairs_fit():
+                    pairs = UncoveredPairs(self.unit, self.cover, block=self.block, expected=self.expected)
+                    self.gain.copy_(pairs.gains)
+                else:
+                    self._refresh()
+                self.fresh.fill_(True)
+                self.computed = 0
+                if pairs is not None:
+                    if pairs.used < SHORT * n:
+                        yield from self._walk(pairs, n - step)
+                        return
+                    allowance = min(allowance, pairs.used // 50_000)  # by what a row and a pair cost
+                found = self._choose(None)
+            best, row, gain = found
             yield row, gain
             self._cover_with(best)
 
@@ -209,8 +223,6 @@ class GreedyCover:
                     if j > i:
                         tile -= self.cover[rows, None]
                         self.gain[columns] += torch.threshold_(tile, SLACK, 0.0).sum(0)
-        self.fresh.fill_(True)
-        self.computed = 0
 
     # --- all pairs ---
 
@@ -223,9 +235,8 @@ class GreedyCover:
         lists = 12 * -(-len(self.unit) // self.block) * len(self.unit)
         return 8.4 * self.expected + lists <= self.max_bytes
 
-    def _walk_pairs(self, steps: int) -> Iterator[tuple[int, float]]:
+    def _walk(self, pairs: UncoveredPairs, steps: int) -> Iterator[tuple[int, float]]:
         """The remaining picks, every gain exact at every step."""
-        pairs = UncoveredPairs(self.unit, self.cover, block=self.block, expected=self.expected)
         n = len(self.unit)
         self.gain = pairs.gains
         most = max(8, min(256, (1 << (31 if self.unit.is_cuda else 26)) // (4 * n)))

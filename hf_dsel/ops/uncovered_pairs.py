@@ -73,34 +73,35 @@ class UncoveredPairs:
                 torch.mm(unit[rows], unit[cols].T, out=tile)
                 torch.gt(tile, limit[rows, None], out=mask)  # cos > m_i: v = i, a = j
                 flat = mask.view(-1).nonzero().view(-1)
-                i = torch.div(flat, width, rounding_mode="floor")
-                j = flat - i * width
+                j = flat & (width - 1) if width & (width - 1) == 0 else flat % width
                 similarity = tile.view(-1)[flat]
-                del flat
-                self._append(i, j, similarity, v=rows, a=cols)
+                ends = torch.searchsorted(flat, torch.arange(1, height + 1, device=flat.device) * width)
+                self._append(ends, j, similarity, v=rows, a=cols)
                 if j0 > i0:  # cos > m_j is a subset, since m_i ≤ m_j: v = j, a = i
                     both = (similarity > limit[cols][j]).nonzero().view(-1)
-                    j_sorted, order = j[both].to(short).sort(stable=True)
+                    by_j, order = j[both].to(short).sort(stable=True)
                     both = both[order]
-                    self._append(j_sorted.long(), i[both], similarity[both], v=cols, a=rows)
+                    ends = torch.searchsorted(by_j, torch.arange(width, device=by_j.device, dtype=short), right=True)
+                    i = torch.div(flat[both], width, rounding_mode="floor")
+                    self._append(ends, i, similarity[both], v=cols, a=rows)
 
-    def _append(self, i: torch.Tensor, j: torch.Tensor, similarity: torch.Tensor, *, v: slice, a: slice) -> None:
-        """Store pairs of one tile, sorted by v: `i` is v and `j` is a, both counted from their slice's start."""
-        count = torch.bincount(i, minlength=v.stop - v.start)
-        end = self.used + len(i)
+    def _append(self, ends: torch.Tensor, a_of: torch.Tensor, similarity: torch.Tensor, *, v: slice, a: slice) -> None:
+        """Store pairs of one tile, sorted by v: where each v's pairs end, and their a (0 is the slice's start)."""
+        count = ends.diff(prepend=ends.new_zeros(1))
+        end = self.used + len(a_of)
         if end > len(self.partner):
             room = max(end, len(self.partner) * 5 // 4) - len(self.partner)
             self.partner = torch.cat([self.partner, self.partner.new_empty(room)])
             self.similarity = torch.cat([self.similarity, self.similarity.new_empty(room)])
-        self.partner[self.used : end] = j + a.start
+        self.partner[self.used : end] = a_of + a.start
         self.similarity[self.used : end] = similarity
         block = a.start // self.block
         self.length[block, v] = count.int()
-        self.start[block, v] = count.cumsum(0) - count + self.used
-        self._runs.append((block, v, len(i)))
+        self.start[block, v] = ends - count + self.used
+        self._runs.append((block, v, len(a_of)))
         self.used = end
-        excess = similarity.double() - self.cover[v].double()[i]
-        self.gains[a].index_add_(0, j, excess)
+        excess = similarity.double() - torch.repeat_interleave(self.cover[v].double(), count, output_size=len(a_of))
+        self.gains[a].index_add_(0, a_of, excess)
 
     def raise_cover(self, row: torch.Tensor) -> None:
         """Take a row into A: m_v ← max(m_v, row_v), and every gain follows.
@@ -133,7 +134,7 @@ class UncoveredPairs:
             first = last
         self.walked += ends[-1]
         if self.walked > max(self.used, PRUNE_FROM):
-            self._prune()
+            self.rebuild()
 
     def _lower(
         self, start: torch.Tensor, length: torch.Tensor, old: torch.Tensor, new: torch.Tensor, total: int
@@ -154,21 +155,23 @@ class UncoveredPairs:
         still = torch.where(similarity > new + SLACK, new, similarity).double()
         self.gains.index_add_(0, self.partner[at[alive]].long(), old.double() - still)
 
-    def _prune(self) -> None:
-        """Drop the pairs that are covered by now; the storage is packed in place."""
+    def rebuild(self) -> None:
+        """Drop the pairs that are covered by now, and sum all gains anew; the storage is packed in place."""
         read = write = 0
-        limit = self.cover + SLACK
+        self.gains.zero_()
         runs = []
         for block, v, count in self._runs:
             length = self.length[block, v].long()
             similarity = self.similarity[read : read + count]
-            keep = similarity > torch.repeat_interleave(limit[v], length, output_size=count)
-            which = keep.nonzero().view(-1)
+            cover = torch.repeat_interleave(self.cover[v], length, output_size=count)
+            which = (similarity > cover + SLACK).nonzero().view(-1)
+            similarity, partner = similarity[which], self.partner[read : read + count][which]
+            self.gains.index_add_(0, partner.long(), similarity.double() - cover[which].double())
             ends = torch.cat([length.new_zeros(1), length.cumsum(0)])
             bounds = torch.searchsorted(which, ends)  # kept pairs before each list's end
             kept = len(which)
-            self.similarity[write : write + kept] = similarity[which]
-            self.partner[write : write + kept] = self.partner[read : read + count][which]
+            self.similarity[write : write + kept] = similarity
+            self.partner[write : write + kept] = partner
             self.length[block, v] = bounds.diff().int()
             self.start[block, v] = bounds[:-1] + write
             runs.append((block, v, kept))

@@ -34,7 +34,7 @@ def _row(name: str, size: str, ours: str, peer: str, target: str, *, picks_of: s
     left, right = measure(ours), measure(peer)
     ratio = right["seconds"] / left["seconds"] if target.startswith("≥") else left["seconds"] / right["seconds"]
     other = measure(picks_of)["picks"] if picks_of else right["picks"]
-    same = ("yes" if left["picks"] == other else _difference(left["picks"], other)) if other else "-"
+    same = _same(left, other) if other else "-"
     return {
         "name": name,
         "size": size,
@@ -48,9 +48,20 @@ def _row(name: str, size: str, ours: str, peer: str, target: str, *, picks_of: s
     }
 
 
-def _difference(ours: list[int], theirs: list[int]) -> str:
-    first = next((at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(theirs))
-    return f"no: first at {first}, {len(set(ours) & set(theirs))} of {len(theirs)} shared"
+def _same(left: dict[str, Any], theirs: list[int]) -> str:
+    """Yes; or yes but for the order of picks of equal gain; or where they part."""
+    ours = left["picks"]
+    if ours == theirs:
+        return "yes"
+    apart = [at for at, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]]
+    shared = len(set(ours) & set(theirs))
+    gain_of = dict(zip(ours, left.get("gains", []), strict=False))
+    if shared == len(ours) == len(theirs) and gain_of:
+        # the row they take there has the gain of the row we take there, to float32's last digits
+        gap = max(abs(gain_of[theirs[at]] - gain_of[ours[at]]) / max(1.0, gain_of[ours[at]]) for at in apart)
+        if gap <= 1e-5:
+            return f"yes; {len(apart)} equal gains in another order"
+    return f"no: first at {min(apart, default=len(theirs))}, {shared} of {len(theirs)} shared"
 
 
 def facility_location() -> dict[str, Any]:

@@ -71,9 +71,11 @@ def test_block_and_memory_change_nothing(block, max_bytes, d):
 
 @pytest.mark.parametrize("allowance", [0.0, 0.1, 1.0])
 @pytest.mark.parametrize("max_bytes", [1, None])
-def test_every_path_gives_the_same_picks(monkeypatch, allowance, max_bytes):
-    """Row by row alone (1.0), a pass over all pairs at once (0.0), and refreshed bounds (no room for pairs)."""
+@pytest.mark.parametrize("short", [512, 10])
+def test_every_path_gives_the_same_picks(monkeypatch, allowance, max_bytes, short):
+    """Row by row (1.0), all pairs at once (0.0), refreshed bounds (no room), pairs stored but not walked yet (10)."""
     monkeypatch.setattr(greedy_cover, "ALLOWANCE", allowance)
+    monkeypatch.setattr(greedy_cover, "SHORT", short)
     x = clustered(600, 8, seed=5)
     same(islice(facility_location(x, max_bytes=max_bytes, block=100, device="cpu"), 150), plain(x, 150))
 
@@ -82,8 +84,8 @@ def test_pruning_of_the_stored_pairs(monkeypatch):
     from hf_dsel.ops import uncovered_pairs
 
     calls = []
-    prune = uncovered_pairs.UncoveredPairs._prune
-    monkeypatch.setattr(uncovered_pairs.UncoveredPairs, "_prune", lambda self: calls.append(1) or prune(self))
+    rebuild = uncovered_pairs.UncoveredPairs.rebuild
+    monkeypatch.setattr(uncovered_pairs.UncoveredPairs, "rebuild", lambda self: calls.append(1) or rebuild(self))
     monkeypatch.setattr(uncovered_pairs, "_STEP", 100)
     monkeypatch.setattr(uncovered_pairs, "PRUNE_FROM", 1)
     x = clustered(500, 16, seed=6)
