@@ -13,7 +13,7 @@ from importlib.metadata import version
 from hf_dsel.budget import Budget, BudgetError, Picks
 from hf_dsel.columns import BadColumn, MissingColumn
 from hf_dsel.rows import UnknownFormat
-from hf_dsel.scorers import IFD, NLL, CausalLM, Embed, Length, Perplexity
+from hf_dsel.scorers import IFD, NLL, CausalLM, DeitaComplexity, DeitaQuality, Embed, Length, Perplexity, Reward
 from hf_dsel.scoring import OtherScores, score
 from hf_dsel.selecting import Shortfall, attach, select, select_by
 from hf_dsel.selection import Selection, WrongSource, selection_of
@@ -22,9 +22,9 @@ from hf_dsel.trl_format import to_trl
 
 __version__ = version("hf-dsel")
 __all__ = [
-    "IFD", "NLL", "BadColumn", "Budget", "BudgetError", "CausalLM", "Embed", "Length", "MissingColumn", "OtherScores",
-    "Perplexity", "Picks", "Selection", "Shortfall", "Strategy", "UnknownFormat", "WrongSource", "score", "select",
-    "select_by", "selection_of", "strategy_names", "to_trl",
+    "IFD", "NLL", "BadColumn", "Budget", "BudgetError", "CausalLM", "DeitaComplexity", "DeitaQuality", "Embed",
+    "Length", "MissingColumn", "OtherScores", "Perplexity", "Picks", "Reward", "Selection", "Shortfall", "Strategy",
+    "UnknownFormat", "WrongSource", "score", "select", "select_by", "selection_of", "strategy_names", "to_trl",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

@@ -2,7 +2,11 @@
 """Scorers: rows in, columns out. Each is a callable for `Dataset.map(scorer, batched=True)`."""
 
 from hf_dsel.scorers.causal_lm import IFD, NLL, CausalLM, Perplexity
+from hf_dsel.scorers.deita import DeitaComplexity, DeitaQuality
 from hf_dsel.scorers.embed import Embed
 from hf_dsel.scorers.length import Length
+from hf_dsel.scorers.reward import Reward
 
-__all__ = ["IFD", "NLL", "CausalLM", "Embed", "Length", "Perplexity"]
+__all__ = [
+    "IFD", "NLL", "CausalLM", "DeitaComplexity", "DeitaQuality", "Embed", "Length", "Perplexity", "Reward",
+]  # fmt: skip

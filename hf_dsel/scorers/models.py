@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-Kind = Literal["causal", "backbone"]
+Kind = Literal["causal", "backbone", "classifier"]
 DTYPES = ("bfloat16", "float16", "float32")
 CAUSAL = ("CausalLM", "LMHeadModel", "LMHead", "ConditionalGeneration")  # ends of architecture names
 KEPT_MODELS = 2  # models held at a time; one more releases the oldest
@@ -101,8 +101,9 @@ class Checkpoint:
         """The model in inference mode on its device; loaded once a process for each precision and device.
 
         Args:
-            kind: "causal" for a causal language model with its head, "backbone" for the hidden states alone. The
-                backbone of a causal model that is loaded already is shared.
+            kind: "causal" for a causal language model with its head, "classifier" for a sequence classifier with its
+                head, "backbone" for the hidden states alone. The backbone of a causal model that is loaded already is
+                shared.
             dtype: see `pick_dtype`.
             device: see `pick_device`.
 
@@ -135,8 +136,25 @@ class Checkpoint:
         if kind == "causal":
             self._must_be_causal()
         auto = AutoModelForCausalLM if kind == "causal" else AutoModel
-        model = _reading(self, "weights", auto.from_pretrained, dtype=dtype)
+        if kind == "classifier":
+            model = self._classifier(dtype)
+        else:
+            model = _reading(self, "weights", auto.from_pretrained, dtype=dtype)
         return model.to(device).eval().requires_grad_(False)
+
+    def _classifier(self, dtype: torch.dtype) -> Any:
+        """A sequence classifier; one whose head would be filled with random numbers is refused."""
+        from transformers import AutoModelForSequenceClassification
+
+        read = AutoModelForSequenceClassification.from_pretrained
+        model, found = _reading(self, "weights", read, dtype=dtype, output_loading_info=True)
+        if found["missing_keys"]:
+            missing = ", ".join(sorted(found["missing_keys"])[:3])
+            raise ModelNotLoaded(
+                f"model={self.model!r} is no trained classifier: the checkpoint lacks {missing}. "
+                "Give a reward model that was saved with its classification head."
+            )
+        return model
 
     def is_causal(self) -> bool:
         """Whether the checkpoint was saved as a causal language model with its head (a GGUF file always is)."""

@@ -23,14 +23,16 @@ def check_choice(option: str, value: Any, allowed: Collection[Any]) -> None:
         raise ValueError(f"{option}={value!r}; it is one of {', '.join(map(repr, allowed))}")
 
 
-def check_shared(scorer: Any, *, turns: Collection[Any] = get_args(rows.Which)) -> None:
-    """Check whichever of the shared options a scorer has; `turns` are the values that this one takes for its own.
+def check_shared(
+    scorer: Any, *, turns: Collection[Any] = get_args(rows.Which), sides: Collection[Any] = get_args(rows.Side)
+) -> None:
+    """Check whichever of the shared options a scorer has; `turns` and `sides` are the values that this one takes.
 
     Raises:
         ValueError: naming the option, its value and the range.
     """
     allowed = {
-        "turns": turns, "side": get_args(rows.Side), "combine": COMBINATIONS, "dtype": (*DTYPES, None),
+        "turns": turns, "side": sides, "combine": COMBINATIONS, "dtype": (*DTYPES, None),
     }  # fmt: skip
     for option, values in allowed.items():
         if hasattr(scorer, option):
@@ -41,16 +43,16 @@ def check_shared(scorer: Any, *, turns: Collection[Any] = get_args(rows.Which)) 
             raise ValueError(f"{option}={value!r}; it is a number of tokens, at least {least}")
 
 
-def check_rows(column_names: Sequence[str], side: rows.Side) -> None:
+def check_rows(column_names: Sequence[str], side: str) -> None:
     """Check that the columns are in a known format, and that the side asked for exists.
 
     Raises:
         ValueError: with what was found and what is accepted.
     """
     found = rows.detect(column_names)
-    if side == "rejected" and found != "preference":
+    if side != "chosen" and found != "preference":
         raise ValueError(
-            f"side='rejected' needs the columns chosen and rejected; these are {found}: {sorted(column_names)}"
+            f"side={side!r} needs the columns chosen and rejected; these are {found}: {sorted(column_names)}"
         )
 
 

@@ -78,10 +78,10 @@ def _run(
     ) & mask.bool()
     targets = ids[scored]  # (N,) in the order of the sequences
     before = scored.roll(-1, dims=1)  # the position that predicts a token is the one before it
-    if _splits_in_two(model):
+    if splits_in_two(model):
         body = model.base_model(ids, attention_mask=mask, use_cache=False)
         hidden = body[0][before]  # N x width
-        step = max(1, HEAD_BYTES.get(ids.device.type, 2**27) // (4 * _vocabulary(model)))
+        step = positions_at_once(model)
         pieces = []
         for i in range(0, len(targets), step):
             logits = head(model, body, hidden[i : i + step])
@@ -161,7 +161,7 @@ def _body_replaced(model: PreTrainedModel, output: Any) -> Iterator[None]:
         model._modules[name] = body
 
 
-def _splits_in_two(model: PreTrainedModel) -> bool:
+def splits_in_two(model: PreTrainedModel) -> bool:
     """Whether body, then `head`, gives what the whole model gives. Tried once a model, on eight tokens."""
     import torch
 
@@ -177,5 +177,7 @@ def _splits_in_two(model: PreTrainedModel) -> bool:
     return _splits[model]
 
 
-def _vocabulary(model: PreTrainedModel) -> int:
-    return int(model.config.get_text_config().vocab_size)
+def positions_at_once(model: PreTrainedModel) -> int:
+    """How many positions the head runs on at a time."""
+    vocabulary = int(model.config.get_text_config().vocab_size)
+    return max(1, HEAD_BYTES.get(model.device.type, 2**27) // (4 * vocabulary))
