@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Literal
+from typing import Any, Literal
 
 LONGEST_REASON = 300
 Kind = Literal["later", "unreachable", "refused", "forbidden", "closed"]
@@ -73,9 +73,9 @@ def retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> f
     return max(0.0, seconds) if seconds < float("inf") else None
 
 
-def _of_status(error: object) -> Fault:
-    response = error.response  # type: ignore[attr-defined]
-    said = getattr(error, "server_message", None)
+def _of_status(error: Any) -> Fault:
+    response = error.response
+    said = _said(error)
     reason = f"{response.status_code} {response.reason_phrase}".strip() + (f": {_short(said)}" if said else "")
     code = response.status_code
     if code in (401, 402, 407):
@@ -85,6 +85,17 @@ def _of_status(error: object) -> Fault:
     if code in (408, 425, 429) or code >= 500:
         return Fault("later", reason, retry_after(response.headers))
     return Fault("refused", reason)
+
+
+def _said(error: Any) -> str:
+    """The server's own words: OpenAI's error.message, FastAPI's detail, or whatever the client found."""
+    try:
+        body = error.response.json()
+        found = body.get("error") or body.get("detail") or body.get("message")
+        found = found.get("message") if isinstance(found, dict) else found
+    except Exception:  # no JSON, no object, or a body that was never read
+        found = None
+    return str(found or getattr(error, "server_message", None) or "")
 
 
 def _short(text: str) -> str:

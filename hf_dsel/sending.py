@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LONGEST_BACKOFF = 60.0  # seconds
 LONGEST_RETRY_AFTER = 900.0  # a server that asks for more has closed for now
 FAILED_IN_A_ROW = 16  # at least; then the server is taken to be down
+FAILED_AT_FIRST = 4  # the same, when it has never answered
 A_CLIENT = 100  # connections that one HTTP client holds
 NO_KEY = "none"  # never empty: without a key the client would send the saved Hub token to any server
 
@@ -243,7 +244,8 @@ class Sender:
     def _gave_up(self, fault: Fault) -> str:
         """The reason for a row, or the end of the run when it is not this request's fault alone."""
         self._failed_in_a_row += 1
-        many = self._failed_in_a_row >= max(FAILED_IN_A_ROW, 2 * self.endpoint.concurrency)
+        most = max(FAILED_IN_A_ROW, 2 * self.endpoint.concurrency) if self.endpoint.has_answered else FAILED_AT_FIRST
+        many = self._failed_in_a_row >= most
         nothing = fault.kind == "later" and not self.endpoint.has_answered
         if fault.kind == "unreachable" or nothing or many:
             self._down(fault, f"{self._failed_in_a_row:,} requests in a row failed for good." if many else "")

