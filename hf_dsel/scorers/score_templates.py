@@ -191,7 +191,7 @@ class Reading:
         sample = self._sample.rstrip()
         if stripped != self.template and all(len(self._label_tokens(sample, x) or ()) == 1 for x in LABELS):
             return text + (
-                "Without the white space at the end it is one: train on and pass such a template, "
+                "Without the white space at the end every label is one: train on and pass such a template, "
                 f"template={stripped!r}."
             )
         return text + "Train on and pass a template= with another ending, or use a model with another tokenizer."
