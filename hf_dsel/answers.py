@@ -71,6 +71,7 @@ class AnswerStore:
             os.fsync(file.fileno())
         except OSError:  # the disk is full, say: what was half-written is left behind, and a new file is begun
             self.close()
+            self._own_path = None
             raise
         self._places[key] = (path, start)
         self._read_to[path] = file.tell()
@@ -82,10 +83,10 @@ class AnswerStore:
                 self._places.setdefault(key, (path, start))
 
     def close(self) -> None:
-        """Close the file of this process. A later `add` begins another."""
+        """Close the file of this process. A later `add` goes on in it."""
         if self._own is not None and self._owner == os.getpid():
             self._own.close()
-        self._own = self._own_path = None
+        self._own = None
 
     def __post_init__(self) -> None:
         self.refresh()
@@ -111,9 +112,11 @@ class AnswerStore:
                 self._read_to[path] = start
 
     def _file(self) -> tuple[BinaryIO, Path]:
-        if self._own is None or self._own_path is None or self._owner != os.getpid():
+        if self._owner != os.getpid():  # a new process, perhaps a fork of the one that wrote before
+            self._owner, self._own, self._own_path = os.getpid(), None, None
+        if self._own_path is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._owner = os.getpid()
             self._own_path = self.folder / f"{socket.gethostname()}-{self._owner}-{uuid.uuid4().hex[:8]}.jsonl"
+        if self._own is None:
             self._own = open(self._own_path, "ab")
         return self._own, self._own_path

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
@@ -170,7 +169,7 @@ class Endpoint:
         parse: Callable[[str], T],
         asks: int = 3,
         what: str = "requests",
-        on_done: Callable[[int], None] | None = None,
+        on_done: Callable[[Sequence[int]], None] | None = None,
     ) -> list[Answer[T]]:
         """Every request's answer, in order; also where a loop is running already (Jupyter).
 
@@ -181,7 +180,7 @@ class Endpoint:
             asks: how often a request is sent in all for the sake of its answer's form. After that its value is None,
                 and the last text is kept.
             what: what is asked, for the progress bar.
-            on_done: called with the number of requests that were just settled.
+            on_done: called with the positions of the requests that were just settled.
 
         Raises:
             BudgetSpent: max_requests or max_total_tokens is reached. Requests under way are waited for and stored.
@@ -190,7 +189,9 @@ class Endpoint:
         if asks < 1:
             raise ValueError(f"asks={asks!r}; it is how often a request is sent, at least 1")
         keys = [self._key(request, 1) for request in requests]
-        times = Counter(keys)
+        places: dict[str, list[int]] = {}
+        for i, key in enumerate(keys):
+            places.setdefault(key, []).append(i)
         answers: dict[str, Answer[T]] = {}
         waiting: dict[str, Request] = {}
         store = self._opened()
@@ -202,23 +203,23 @@ class Endpoint:
                 self.has_answered = True
             else:
                 waiting[key] = request
-        settled = sum(times[key] for key in answers)
+        settled = [i for key in answers for i in places[key]]
         if on_done is not None and settled:
             on_done(settled)
         if waiting:
             self.check()
             before = self.requests_sent
-            with bar(total=len(requests), what=what, unit="requests", done=settled) as progress:
+            with bar(total=len(requests), what=what, unit="requests", done=len(settled)) as progress:
                 progress.leave = False
 
                 def settle(key: str, answer: Answer[T]) -> None:
                     answers[key] = answer
-                    progress.update(times[key])
+                    progress.update(len(places[key]))
                     progress.set_postfix_str(self._spent())
                     if on_done is not None:
-                        on_done(times[key])
+                        on_done(places[key])
 
-                sender = Sender(self, self._key_value(), total=len(times), settled=len(answers))
+                sender = Sender(self, self._key_value(), total=len(places), settled=len(answers))
                 try:
                     sender.run(partial(self._settle, sender, parse, asks, settle), waiting)
                 finally:
