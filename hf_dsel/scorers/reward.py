@@ -37,7 +37,7 @@ class Reward:
     status. A status is "ok", what was cut or left out, or why the value is null.
 
     Longer than the window: the prompt loses tokens on its left (special tokens in front stay) and the status says how
-    many of how many. A response that does not fit is never cut: its reward is null.
+    many of how many. A response that does not fit is never cut: its reward is null. Plain text is read alone.
 
     bfloat16 rounds a reward to about three digits and makes ties; dtype="float32" does not.
 
