@@ -13,7 +13,7 @@ from hf_dsel.scorers.score_templates import TEXTS, Scores
 
 OURS = Path(__file__).parent / "prompts"
 RANK = "rank"  # the file that is no method
-NEEDED_TO_RANK = ("{variants}", "{lines}")
+NEEDED_TO_RANK = ("{variants}",)
 PLACE = re.compile(r"\{(instruction|response|variants|lines|n)\}")
 TAG = "<rewritten>"
 TAGGED = re.compile(r"<rewritten>(.*?)</rewritten>", re.DOTALL)
@@ -36,10 +36,10 @@ def load_prompts(scores: Scores, folder: str | Path | None = None) -> Prompts:
     """The prompts that evolve and rank complexity or quality.
 
     A file `NAME.txt` is a method of that name; `rank.txt` is the ranking. Placeholders: `{instruction}` and, for
-    quality, `{response}` in a method; `{variants}`, `{lines}` (the form of the reply), `{n}` (how many) and
-    `{instruction}` in the ranking. A method that mentions `<rewritten>` is answered between `<rewritten>` and
+    quality, `{response}` in a method; `{variants}` in the ranking, where `{lines}` (the form of the reply), `{n}` (how
+    many) and `{instruction}` may stand too. A method that mentions `<rewritten>` is answered between `<rewritten>` and
     `</rewritten>`, so that a preamble is left out and a reply that was cut off is noticed; without the mention, the
-    whole reply is taken.
+    whole reply is taken, cut off or not.
 
     Args:
         scores: "complexity" or "quality".

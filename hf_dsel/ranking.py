@@ -17,9 +17,9 @@ from hf_dsel.evolution_prompts import filled, without_thoughts
 
 LOWEST, HIGHEST = 1, 6
 ALONE = "no other variant to rank it with"
-# [2] Score: 5, with or without list marks, bold type, "Response 2", "5/6" and a full stop at the end
+# A line of its own: [2] Score: 5, also without "Score:", with list marks, bold type, "Response 2", "5/6", a full stop
 LINE = re.compile(
-    r"^[ \t>*_`-]*\[ *(?:response|instruction|variant)? *(\d+) *\][ \t*_]*(?:score)?[ \t*_]*[:=][ \t*_`]*"
+    r"^[ \t>*_`-]*\[ *(?:response|instruction|variant)? *(\d+) *\][ \t*_]*(?:score)?[ \t*_]*[:=]?[ \t*_`]*"
     r"(-?\d+(?:[.,]\d+)?)(?: */ *6)?[ \t\r*_`.]*$",
     re.IGNORECASE | re.MULTILINE,
 )

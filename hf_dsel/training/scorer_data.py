@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -33,7 +33,11 @@ class Examples:
 
     def only(self, kept: Sequence[int]) -> Examples:
         """The examples at these places."""
-        return Examples(*(tuple(values[i] for i in kept) for values in (self.texts, self.scores, self.samples)))
+
+        def take(values: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple(values[i] for i in kept)
+
+        return Examples(take(self.texts), take(self.scores), take(self.samples))
 
     def filled(self, template: str) -> list[str]:
         """Each example as the model reads it."""
@@ -94,7 +98,6 @@ def scorer_data(
     kind = scores or _constant(dataset, "scores")
     if kind not in TEXTS:
         raise BadTrainingData(f"scores={kind!r}: give scores=, one of {', '.join(map(repr, TEXTS))} (--scores)")
-    kind = cast(Scores, kind)
     used = template or _constant(dataset, "template") or RELEASED_TEMPLATE[kind]
     check_template(used, kind)
     examples = _examples(dataset, used)

@@ -67,8 +67,8 @@ def train_scorer(
     """Trains a causal language model to say a text's score, and measures it on samples that it has not seen.
 
     The loss is the cross-entropy of the one label token after the template, −ln p(score given text); neither the text
-    nor an end token is learned. `DeitaComplexity(out)` or `DeitaQuality(out)` reads the expectation over the labels. The
-    folder holds the model, its tokenizer, `hf_dsel_scorer.json` (which score, which template) and a README.md with
+    nor an end token is learned. `DeitaComplexity(out)` or `DeitaQuality(out)` reads the expectation over the labels.
+    The folder holds the model, its tokenizer, `hf_dsel_scorer.json` (which score, which template) and a README.md with
     the report: Spearman's correlation on the held-out samples, exact scores, and two baselines without a model.
 
     A tokenizer that joins the white space at the template's end with the label gets the template without it; that is
@@ -175,10 +175,9 @@ def prepare(
     if checkpoint.gguf_file is not None:
         raise ModelNotLoaded(f"model={model!r} is a GGUF file, which cannot be trained; give a folder of safetensors")
     checkpoint.check()
-    if checkpoint.config().architectures and not checkpoint.is_causal():
-        raise ModelNotLoaded(
-            f"model={model!r} is a {checkpoint.config().architectures[0]}; give a causal language model"
-        )
+    names = checkpoint.config().architectures
+    if names and not checkpoint.is_causal():
+        raise ModelNotLoaded(f"model={model!r} is a {names[0]}; give a causal language model")
     reading = readable(Reading.of(checkpoint, data.template, max_length))
     if reading.template != data.template:
         say(
