@@ -14,10 +14,12 @@ import hf_dsel
 from hf_dsel.cli import main
 from hf_dsel.reporting import brief
 from hf_dsel.training.experiment import parsed
+from tests.tiny_classifiers import make_classifier
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
-COMMANDS = {"alpaca_qdit_sft": "sft", "deita_sft": "sft", "ultrafeedback_dpo": "dpo"}
+COMMANDS = {"alpaca_qdit_sft": "sft", "deita_sft": "sft", "reward_qdit": "sft", "ultrafeedback_dpo": "dpo"}
+ALPACA = ("alpaca_qdit_sft", "reward_qdit")
 ON_CPU = ["--use_cpu", "--bf16", "false", "--dtype", "float32", "--max_steps", "1", "--max_length", "64"]
 
 
@@ -36,7 +38,7 @@ def data(folder, name):
     rows = []
     for i in range(40):
         question, answer = f"Tell me {i} things about {topics[i % 7]}.", f"{topics[(i * 3) % 7]} " * (1 + i % 9)
-        if name == "alpaca_qdit_sft":
+        if name in ALPACA:
             rows.append({"instruction": question, "input": "", "output": answer, "text": f"{question} {answer}"})
         elif name == "deita_sft":
             talk = [turn("user", question), turn("assistant", answer), turn("user", "And?"), turn("assistant", "No.")]
@@ -74,13 +76,20 @@ def test_every_file_parses(file):
     assert found.training.learning_rate == text["learning_rate"] and found.script.dataset_name == text["dataset_name"]
 
 
+@pytest.fixture(scope="module")
+def tiny_reward(tmp_path_factory, tiny_tokenizer, tiny_sizes):
+    """A random reward model."""
+    return make_classifier("qwen2", tiny_tokenizer, tiny_sizes, tmp_path_factory.mktemp("tiny_reward"))
+
+
 @pytest.mark.parametrize("name", COMMANDS)
-def test_file_and_script_select_the_same_rows(name, tmp_path, tiny_qwen2, tiny_bert, monkeypatch):
+def test_file_and_script_select_the_same_rows(name, tmp_path, tiny_qwen2, tiny_bert, tiny_reward, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command, pool = COMMANDS[name], data(tmp_path / "pool", name)
     file = next((RECIPES / name).glob("*.yaml"))
     text = yaml.safe_load(file.read_text())
-    rewritten = [s | {"model": tiny_bert if s["name"] == "Embed" else tiny_qwen2} if "model" in s else s
+    tiny = {"Embed": tiny_bert, "Reward": tiny_reward}
+    rewritten = [s | {"model": tiny.get(s["name"], tiny_qwen2)} if "model" in s else s
                  for s in text["selection"]["scorers"]]  # fmt: skip
     flags = ["--config", str(file), "--model_name_or_path", tiny_qwen2, "--dataset_name", pool,
              "--output_dir", "by-file", "--dataset_train_split", "train",
@@ -88,8 +97,9 @@ def test_file_and_script_select_the_same_rows(name, tmp_path, tiny_qwen2, tiny_b
              "--selection.scorers", json.dumps(rewritten)]  # fmt: skip
     assert main([command, *flags, *ON_CPU]) == 0
     arguments = ["--dataset", pool, "--model", tiny_qwen2, "--embedder", tiny_bert, "--k", 3, "--max_steps", 1]
-    arguments += ["--out", "by-script"] + ([] if name == "ultrafeedback_dpo" else ["--scorer", tiny_qwen2])
-    arguments += [] if name == "alpaca_qdit_sft" else ["--split", "train"]
+    scorer = tiny_reward if name == "reward_qdit" else tiny_qwen2
+    arguments += ["--out", "by-script"] + ([] if name == "ultrafeedback_dpo" else ["--scorer", scorer])
+    arguments += [] if name in ALPACA else ["--split", "train"]
     printed = script(RECIPES / name / "run.py", *arguments, cwd=tmp_path)
     by_file, by_script = (hf_dsel.Selection.load(f"{way}/selection.json") for way in ("by-file", "by-script"))
     assert by_file.strategy == by_script.strategy and by_file.seed == by_script.seed
