@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""The command `hf-dsel`: score, select, sft, dpo."""
+"""The command `hf-dsel`: score, select, evolve, train-scorer, sft, dpo."""
 
 from __future__ import annotations
 
@@ -10,77 +10,13 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
+from hf_dsel.endpoint import BudgetSpent, EndpointDown
+from hf_dsel.help_texts import EVOLVE, SCORE, SELECT, TOP, TRAIN, TRAIN_SCORER
 from hf_dsel.one_pass import Shortfall
 from hf_dsel.scorer_specs import nearest, scorer_names, value
 from hf_dsel.scorers.models import ModelNotLoaded
 from hf_dsel.selection_block import BadConfig, merged, read_yaml, refuse_unknown
 from hf_dsel.strategies import strategy_names
-
-TOP = """Choose the best rows of an instruction or preference dataset, and train on them.
-
-  score    add score and embedding columns to a dataset
-  select   pick the best rows, and write them where trl sft and trl dpo read them
-  sft      select and fine-tune in one go: TRL's own YAML with a selection: block
-  dpo      the same for preference pairs
-
-Start with
-  hf-dsel select tatsu-lab/alpaca --strategy random --k 1000 --out alpaca-1k
-and see hf-dsel COMMAND --help. Errors show in one line; HF_DSEL_TRACEBACK=1 shows where they come from.
-"""
-
-SCORE = """Compute score columns for a dataset and write it as parquet. Scores are kept in shards on the way: after a
-kill, the same command goes on where it was. Under torchrun every rank scores its share.
-
-Example: the IFD of every response, and an embedding of every instruction
-  hf-dsel score tatsu-lab/alpaca --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct \\
-      --scorer Embed:model=sentence-transformers/all-MiniLM-L6-v2 --out alpaca-scored
-
-The same as a file, for --config
-  dataset: tatsu-lab/alpaca
-  scorers:
-    - {name: IFD, model: HuggingFaceTB/SmolLM2-135M-Instruct}
-    - {name: Embed, model: sentence-transformers/all-MiniLM-L6-v2}
-  out: alpaca-scored
-"""
-
-SELECT = """Pick the best rows of a dataset. OUT/train.parquet holds them in pick order, as trl sft and trl dpo read
-them, with selection_rank, selection_gain and the scores; OUT/selection.json is the record that replays the choice.
-
-Example: 3,000 rows of Alpaca, good and diverse
-  hf-dsel select tatsu-lab/alpaca --strategy qdit --k 3000 --param quality=ifd --param scale=rank \\
-      --where 'ifd < 1' --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct \\
-      --scorer Embed:model=sentence-transformers/all-MiniLM-L6-v2 --out alpaca-3k
-  trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name alpaca-3k --output_dir out
-
-First see what it would take: the same with --dry-run. Again, from the record: hf-dsel select tatsu-lab/alpaca
---selection alpaca-3k/selection.json --out again. As a file, for --config: the long names of the flags, with _ for -,
-params: as a mapping and scorers: as a list.
-"""
-
-TRAIN = """Select and train in one go. The file holds TRL's keys for trl {command} and a selection: block.
-
-Example, x.yaml
-  model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
-  dataset_name: {dataset}          # a Hub id, a local file or a folder
-  output_dir: out
-  selection:
-    strategy: {strategy}
-    k: 3000
-    seed: 42
-    params: {{{params}}}
-    scorers:                       # what to compute first; leave out what the dataset has
-      - {{name: Embed, model: sentence-transformers/all-MiniLM-L6-v2}}
-
-  hf-dsel {command} --config x.yaml
-  hf-dsel {command} --config x.yaml --selection.strategy random --output_dir out-random   # the baseline
-  accelerate launch -m hf_dsel {command} --config x.yaml                                  # several GPUs
-
-Other keys of the block: fraction or max_tokens instead of k; where, a list of conditions on columns such as "ifd < 1";
-cache_dir, the folder of the scores; compare: false leaves the table of numbers out.
-Any key of the block can be given as --selection.KEY and a strategy's option as --selection.params.NAME; every flag of
-trl {command} works too (trl {command} --help lists them). Flags win over the file. The record of the selection goes to
-OUTPUT_DIR/selection.json.
-"""
 
 
 class UsageError(ValueError):
@@ -101,9 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         done = COMMANDS[command](given[1:]) if command in COMMANDS else _top(command)
     except KeyboardInterrupt:
-        print(f"\nhf-dsel {command}: interrupted. Finished shards are kept: the same command goes on.", file=sys.stderr)
+        print(f"\nhf-dsel {command}: interrupted. What is finished is kept: the same command goes on.", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, LookupError, OSError, ModelNotLoaded) as error:
+    except (ValueError, TypeError, LookupError, OSError, ModelNotLoaded, BudgetSpent, EndpointDown) as error:
         if os.environ.get("HF_DSEL_TRACEBACK", "0") not in ("", "0"):
             raise
         notes = getattr(error, "__notes__", [])
@@ -180,6 +116,62 @@ def _select(arguments: list[str]) -> int:
     return select(_read(parser, arguments, "select"))
 
 
+def _evolve(arguments: list[str]) -> int:
+    from hf_dsel.commands import evolve
+    from hf_dsel.evolution_prompts import OURS
+
+    parser = _parser("evolve", EVOLVE.replace("{prompts}", str(OURS)))
+    _add_dataset(parser)
+    rule = parser.add_argument_group("what to make")
+    rule.add_argument("--scores", metavar="WHICH", help="complexity: instructions grow harder; quality: responses grow "
+                      "better")  # fmt: skip
+    rule.add_argument("-k", "--k", type=int, metavar="ROWS", help="rows drawn at random (default: 2000, or all)")
+    rule.add_argument(
+        "--rounds", type=int, metavar="M", help="rewritings of each row, one after the other (default: 5)"
+    )
+    rule.add_argument("--prompts", metavar="DIR", help="a folder of your own prompts (default: ours)")
+    rule.add_argument("--template", metavar="TEXT", help="the scorer's input, with {instruction} and {response} "
+                      "(default: that of the released scorers)")  # fmt: skip
+    rule.add_argument("--seed", type=int, metavar="N", help="of the rows, the methods and the order in the rankings "
+                      "(default: 42)")  # fmt: skip
+    rule.add_argument("--asks", type=int, metavar="N", help="requests for one reply, in all, while it cannot be read "
+                      "(default: 3)")  # fmt: skip
+    rule.add_argument("--max-tokens", type=int, metavar="TOKENS", help="of a reply (default: 1024)")
+    rule.add_argument("--temperature", type=float, metavar="T", help="of the rewriting (default: 0.7)")
+    _add_endpoint(parser)
+    _add_output(parser, dry_run="say how many requests and tokens it takes and what it costs; send and write nothing")
+    return evolve(_read(parser, arguments, "evolve"))
+
+
+def _train_scorer(arguments: list[str]) -> int:
+    from hf_dsel.commands import train_scorer
+
+    parser = _parser("train-scorer", TRAIN_SCORER)
+    _add_dataset(parser)
+    rule = parser.add_argument_group("what to train")
+    rule.add_argument("--model", metavar="MODEL", help="a causal language model, a Hub id or a folder")
+    rule.add_argument("--revision", metavar="NAME", help="of the model on the Hub")
+    rule.add_argument("--trust-remote-code", action="store_true", help="run code that the model brings")
+    rule.add_argument("--scores", metavar="WHICH", help="complexity or quality (default: the dataset's column scores)")
+    rule.add_argument("--template", metavar="TEXT", help="the scorer's input (default: the dataset's column template, "
+                      "or that of the released scorers)")  # fmt: skip
+    rule.add_argument("--held-out", type=float, metavar="PART", help="part of the samples to measure on (default: 0.1)")
+    rule.add_argument("--epochs", type=float, metavar="N", help="passes over the rows (default: 3)")
+    rule.add_argument("--learning-rate", type=float, metavar="X", help="(default: 2e-5)")
+    rule.add_argument("--batch-size", type=int, metavar="ROWS", help="rows a step and device (default: 8)")
+    rule.add_argument("--max-length", type=int, metavar="TOKENS", help="longer texts are cut (default: the window)")
+    rule.add_argument("--seed", type=int, metavar="N", help="of the held-out rows and the training (default: 42)")
+    rule.add_argument("--training", action="append", metavar="NAME=VALUE", help="another option of trl.SFTConfig, such "
+                      "as gradient_accumulation_steps=8; repeat it for more")  # fmt: skip
+    _add_output(
+        parser,
+        out="folder to write the scorer to",
+        overwrite="replace a scorer in DIR (default: refuse)",
+        dry_run="say what would be trained and measured on which rows; load no weights, write nothing",
+    )
+    return train_scorer(_read(parser, arguments, "train-scorer"))
+
+
 def _train(command: str, arguments: list[str]) -> int | Callable[[], None]:
     if not arguments or {"-h", "--help"} & set(arguments):
         dataset = {"sft": "tatsu-lab/alpaca", "dpo": "HuggingFaceH4/ultrafeedback_binarized"}[command]
@@ -220,13 +212,38 @@ def _add_scoring(parser: _Parser) -> None:
                        "(default: in the datasets cache)")  # fmt: skip
 
 
-def _add_output(parser: _Parser) -> Any:
+def _add_endpoint(parser: _Parser) -> None:
+    group = parser.add_argument_group("the strong model, behind an OpenAI-compatible server")
+    group.add_argument("--model", metavar="NAME", help="its name on the server")
+    group.add_argument("--base-url", metavar="URL", help="such as http://localhost:8000/v1 (default: Hugging Face)")
+    group.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the key; never the "
+                       "key itself (default: HF_TOKEN)")  # fmt: skip
+    group.add_argument("--concurrency", type=int, metavar="N", help="requests under way at a time (default: 8)")
+    group.add_argument("--timeout", type=float, metavar="SECONDS", help="for one reply (default: 120)")
+    group.add_argument("--tries", type=int, metavar="N", help="how often a request is sent while the server fails "
+                       "(default: 6)")  # fmt: skip
+    group.add_argument("--store", metavar="DIR", help="folder of the answers, from which a killed run goes on "
+                       "(default: in the datasets cache)")  # fmt: skip
+    group.add_argument("--max-requests", type=int, metavar="N", help="stop after sending so many")
+    group.add_argument("--max-total-tokens", type=int, metavar="N", help="stop when so many tokens are used")
+    group.add_argument("--price-in", type=float, metavar="X", help="money for a million tokens of prompts")
+    group.add_argument("--price-out", type=float, metavar="X", help="the same for replies; progress shows the cost")
+    group.add_argument("--extra-body", type=value, metavar="YAML", help="more fields for every request, such as "
+                       "'{reasoning_effort: low}'")  # fmt: skip
+
+
+def _add_output(
+    parser: _Parser,
+    *,
+    out: str = "folder to write train.parquet to",
+    overwrite: str = "replace what an earlier run wrote to DIR (default: refuse)",
+    dry_run: str = "say what would be computed, how large the largest array is and how long it takes, timed on some "
+    "rows; write nothing",
+) -> Any:
     group = parser.add_argument_group("the result")
-    group.add_argument("--out", metavar="DIR", help="folder to write train.parquet to")
-    group.add_argument("--overwrite", action="store_true", help="replace what an earlier run wrote "
-                       "to DIR (default: refuse)")  # fmt: skip
-    group.add_argument("--dry-run", action="store_true", help="say what would be computed, how large "
-                       "the largest array is and how long it takes, timed on some rows; write nothing")  # fmt: skip
+    group.add_argument("--out", metavar="DIR", help=out)
+    group.add_argument("--overwrite", action="store_true", help=overwrite)
+    group.add_argument("--dry-run", action="store_true", help=dry_run)
     group.add_argument("--config", metavar="FILE", help="YAML with these options; flags win over it")
     return group
 
@@ -241,29 +258,33 @@ def _read(parser: _Parser, arguments: list[str], command: str) -> dict[str, Any]
     flags = vars(given)
     if flags.get("dataset", "") is None:
         del flags["dataset"]
-    if "params" in flags:
-        flags["params"] = dict(_param(text) for text in flags["params"])
+    for name in ("params", "training"):
+        if name in flags:
+            flags[name] = dict(_param(text, f"--{name.removesuffix('s')}") for text in flags[name])
     path = flags.pop("config", None)
     if path is None:
         return flags
     file = read_yaml(path)
     refuse_unknown(file, [a.dest for a in options], path)
-    for key in ("dry_run", "overwrite", "compare"):
+    for key in ("dry_run", "overwrite", "compare", "trust_remote_code"):
         if not isinstance(file.get(key, False), bool):
             raise BadConfig(f"{path}: {key} must be true or false, got {file[key]!r}")
     return merged(file, flags)
 
 
-def _param(text: str) -> tuple[str, Any]:
+def _param(text: str, flag: str) -> tuple[str, Any]:
     name, equals, word = text.partition("=")
     if not equals:
-        raise UsageError(f"--param {text!r} must be NAME=VALUE, for example --param alpha=0.7")
+        example = "alpha=0.7" if flag == "--param" else "weight_decay=0.1"
+        raise UsageError(f"{flag} {text!r} must be NAME=VALUE, for example {flag} {example}")
     return name.replace("-", "_"), value(word)
 
 
 COMMANDS: dict[str, Callable[[list[str]], int | Callable[[], None]]] = {
     "score": _score,
     "select": _select,
+    "evolve": _evolve,
+    "train-scorer": _train_scorer,
     "sft": lambda arguments: _train("sft", arguments),
     "dpo": lambda arguments: _train("dpo", arguments),
 }

@@ -1,27 +1,40 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""What `hf-dsel score` and `hf-dsel select` do with their options."""
+"""What `hf-dsel score`, `select`, `evolve` and `train-scorer` do with their options."""
 
 from __future__ import annotations
 
 import os
 import shlex
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, List
 
+from hf_dsel.endpoint import Endpoint
+from hf_dsel.evolution_plan import plan_evolution
+from hf_dsel.evolving import check_evolution
+from hf_dsel.evolving import evolve as evolve_dataset
 from hf_dsel.opening import open_dataset
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import brief, first_picks, show
 from hf_dsel.rows import detect
 from hf_dsel.scorer_specs import make_scorer
+from hf_dsel.scorers.score_templates import SETTINGS_FILE
 from hf_dsel.scoring import score as score_dataset
 from hf_dsel.selection import Selection
 from hf_dsel.selection_block import BadConfig, SelectionBlock
 from hf_dsel.trl_format import to_trl
 
 DATA, RECORD = "train.parquet", "selection.json"
+ENDPOINT = (
+    "model", "base_url", "key_variable", "concurrency", "timeout", "tries", "store", "max_requests", "max_total_tokens",
+    "price_in", "price_out", "extra_body",
+)  # fmt: skip
+EVOLUTION = ("scores", "k", "rounds", "prompts", "template", "seed", "asks", "max_tokens", "temperature")
+DATA_OF_SCORER = ("scores", "template", "held_out", "seed", "max_length", "revision", "trust_remote_code")
+TRAINING = ("epochs", "learning_rate", "batch_size", "training", "overwrite")
 BLOCK = ("strategy", "k", "fraction", "max_tokens", "seed", "params", "scorers", "where", "cache_dir", "compare")
 
 
@@ -70,6 +83,74 @@ def select(options: dict[str, Any]) -> int:
     _write_subset(record.apply(scored), record, out)
     where = [options["dataset"], *(f"--{n}={options[n]}" for n in ("name", "split") if options.get(n))]
     show(f"again: hf-dsel select {shlex.join(where)} --selection {shlex.quote(str(out / RECORD))} --out DIR")
+    return 0
+
+
+def evolve(options: dict[str, Any]) -> int:
+    """`hf-dsel evolve`: ranked variants of some rows."""
+    out = _output(options)
+    if not options.get("model"):
+        raise BadConfig("which model writes and ranks? Add --model NAME, and --base-url URL for your own server")
+    if not options.get("scores"):
+        raise BadConfig("which score is it for? Add --scores complexity or --scores quality")
+    endpoint = Endpoint(**{k: options[k] for k in ENDPOINT if options.get(k) is not None})
+    rule = {k: options[k] for k in EVOLUTION if options.get(k) is not None}
+    check_evolution(**{k: v for k, v in rule.items() if k not in ("k", "seed", "temperature")})
+    if out is not None:
+        endpoint.check()
+    dataset = _opened(options)
+    if out is None:
+        show(plan_evolution(dataset, endpoint, **rule))
+        return 0
+    if not is_main_process():
+        return 0
+    evolved = evolve_dataset(dataset, endpoint, **rule)
+    _write(evolved, out)
+    scored = sum(score is not None for score in evolved["score"][:])
+    show(f"wrote {out / DATA}: {count(len(evolved), 'variant')}, {scored:,} of them with a score")
+    if scored < len(evolved):
+        show(f"why the others have none\n{_reasons(evolved)}")
+    if scored:
+        show(f"train: hf-dsel train-scorer {shlex.quote(str(out))} --model MODEL --out DIR")
+    return 0
+
+
+def _reasons(evolved: Dataset) -> str:
+    """The most frequent reasons for a variant without a text or a score, a line each."""
+    reasons = Counter(
+        variant if variant != "ok" else score
+        for variant, score in zip(evolved["variant_status"][:], evolved["score_status"][:], strict=True)
+    )
+    return "\n".join(f"  {n:,} x {reason}" for reason, n in reasons.most_common(6) if reason != "ok")
+
+
+def train_scorer(options: dict[str, Any]) -> int:
+    """`hf-dsel train-scorer`: a scorer of complexity or quality, and how well it agrees."""
+    from hf_dsel.training import scorer_training
+
+    if not options.get("dataset"):
+        raise BadConfig("which dataset? Give what hf-dsel evolve wrote, for example hf-dsel train-scorer evolved")
+    for name, hint in (("model", "the model to train, a Hub id or a folder"), ("out", "the folder of the scorer")):
+        if not options.get(name) and not (name == "out" and options.get("dry_run")):
+            raise BadConfig(f"--{name} is missing: {hint}")
+    if not isinstance(options.get("training") or {}, dict):
+        raise BadConfig(f"training must be a mapping such as {{weight_decay: 0.1}}, got {options['training']!r}")
+    data = {k: options[k] for k in DATA_OF_SCORER if options.get(k) is not None}
+    training = {k: options[k] for k in TRAINING if options.get(k) is not None}
+    if not options.get("dry_run"):
+        scorer_training.check_output(options["out"], overwrite=bool(options.get("overwrite")))
+    scorer_training.check_training(options.get("training") or {})
+    where = {"name": options.get("name"), "split": options.get("split", "train")}
+    dataset = open_dataset(options["dataset"], **where)
+    if options.get("dry_run"):
+        show(scorer_training.prepare(dataset, options["model"], **data))
+        return 0
+    out = Path(options["out"]).expanduser()
+    report = scorer_training.train_scorer(dataset, options["model"], out, **data, **training)
+    if is_main_process():
+        scorer = {"complexity": "DeitaComplexity", "quality": "DeitaQuality"}[report.scores]
+        show(f"{report}\n\nwrote {out}: the model, {SETTINGS_FILE} and README.md with these numbers")
+        show(f"score: hf-dsel score DATASET --scorer {shlex.quote(f'{scorer}:model={out}')} --out DIR")
     return 0
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_dsel.progress import count
+from hf_dsel.scorers.score_templates import Scores
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -49,6 +50,7 @@ class Agreement:
 class ScorerReport:
     """What a scorer was trained on, and its agreement on the held-out samples. `str()` gives the table."""
 
+    scores: Scores
     trained_rows: int
     trained_samples: int
     held_out_rows: int

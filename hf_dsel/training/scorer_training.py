@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -40,10 +41,28 @@ class Prepared:
     training: Dataset
     cut: int
 
-    @property
-    def tokens(self) -> int:
-        """Tokens of the training rows together."""
-        return sum(map(len, self.training["input_ids"][:]))
+    def __str__(self) -> str:
+        """What would be trained and measured, a line each."""
+        data, lengths = self.data, sorted(map(len, self.training["input_ids"][:]))
+        of_score = Counter(data.training.scores)
+        labels = ", ".join(f"{of_score[score]:,} x {score}" for score in sorted(of_score))
+        ending = data.template[-20:]
+        tokens = " ".join(map(str, self.reading.label_ids))
+        lines = [
+            ("train on", described(data.training)),
+            ("scores", labels),
+            ("tokens", f"{sum(lengths):,}; a row has {lengths[len(lengths) // 2]:,} (median) to {lengths[-1]:,}; "
+                       f"{self.cut:,} cut to the window of {self.reading.window:,}"),
+            ("labels", f"the tokens {tokens} after {ending!r}"),
+            ("measure on", f"{described(data.held_out)}, held out"),
+        ]  # fmt: skip
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines)
+
+
+def described(examples: Examples) -> str:
+    """How many, of how many samples."""
+    return f"{count(len(examples), 'variant')} of {count(len(set(examples.samples)), 'sample')}"
 
 
 def train_scorer(
@@ -115,7 +134,7 @@ def train_scorer(
     } | options  # fmt: skip
     release()  # models of other scorers make room, and an earlier one in this folder is not read again
     _fit(ready, model, folder, config, revision=revision, trust_remote_code=trust_remote_code)
-    report = ScorerReport(len(data.training), len(set(data.training.samples)), 0, 0, ())
+    report = ScorerReport(data.scores, len(data.training), len(set(data.training.samples)), 0, 0, ())
     if is_main_process():
         report = measured(data, folder, max_length=max_length, trust_remote_code=trust_remote_code)
         release()
@@ -286,6 +305,5 @@ def measured(
             trained_lengths=np.asarray([len(t) for t in learned.filled(data.template)], np.float64),
         )
     n_held = len(scored)
-    return ScorerReport(
-        len(learned), len(set(learned.samples)), n_held, len(set(held.samples)) if n_held else 0, tuple(lines)
-    )
+    n_samples = len(set(held.samples)) if n_held else 0
+    return ScorerReport(data.scores, len(learned), len(set(learned.samples)), n_held, n_samples, tuple(lines))
