@@ -1,0 +1,105 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""What `hf-dsel COMMAND --help` teaches, above the list of flags."""
+
+from __future__ import annotations
+
+TOP = """Choose the best rows of an instruction or preference dataset, and train on them.
+
+  score    add score and embedding columns to a dataset
+  select   pick the best rows, and write them where trl sft and trl dpo read them
+  sft      select and fine-tune in one go: TRL's own YAML with a selection: block
+  dpo      the same for preference pairs
+
+  evolve         have a strong model write and rank variants of some rows: data to train a scorer
+  train-scorer   train a DEITA scorer of complexity or quality on them
+
+Start with
+  hf-dsel select tatsu-lab/alpaca --strategy random --k 1000 --out alpaca-1k
+and see hf-dsel COMMAND --help. Errors show in one line; HF_DSEL_TRACEBACK=1 shows where they come from.
+"""
+
+SCORE = """Compute score columns for a dataset and write it as parquet. Scores are kept in shards on the way: after a
+kill, the same command goes on where it was. Under torchrun every rank scores its share.
+
+Example: the IFD of every response, and an embedding of every instruction
+  hf-dsel score tatsu-lab/alpaca --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct \\
+      --scorer Embed:model=sentence-transformers/all-MiniLM-L6-v2 --out alpaca-scored
+
+The same as a file, for --config
+  dataset: tatsu-lab/alpaca
+  scorers:
+    - {name: IFD, model: HuggingFaceTB/SmolLM2-135M-Instruct}
+    - {name: Embed, model: sentence-transformers/all-MiniLM-L6-v2}
+  out: alpaca-scored
+"""
+
+SELECT = """Pick the best rows of a dataset. OUT/train.parquet holds them in pick order, as trl sft and trl dpo read
+them, with selection_rank, selection_gain and the scores; OUT/selection.json is the record that replays the choice.
+
+Example: 3,000 rows of Alpaca, good and diverse
+  hf-dsel select tatsu-lab/alpaca --strategy qdit --k 3000 --param quality=ifd --param scale=rank \\
+      --where 'ifd < 1' --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct \\
+      --scorer Embed:model=sentence-transformers/all-MiniLM-L6-v2 --out alpaca-3k
+  trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name alpaca-3k --output_dir out
+
+First see what it would take: the same with --dry-run. Again, from the record: hf-dsel select tatsu-lab/alpaca
+--selection alpaca-3k/selection.json --out again. As a file, for --config: the long names of the flags, with _ for -,
+params: as a mapping and scorers: as a list.
+"""
+
+TRAIN = """Select and train in one go. The file holds TRL's keys for trl {command} and a selection: block.
+
+Example, x.yaml
+  model_name_or_path: Qwen/Qwen2.5-0.5B-Instruct
+  dataset_name: {dataset}          # a Hub id, a local file or a folder
+  output_dir: out
+  selection:
+    strategy: {strategy}
+    k: 3000
+    seed: 42
+    params: {{{params}}}
+    scorers:                       # what to compute first; leave out what the dataset has
+      - {{name: Embed, model: sentence-transformers/all-MiniLM-L6-v2}}
+
+  hf-dsel {command} --config x.yaml
+  hf-dsel {command} --config x.yaml --selection.strategy random --output_dir out-random   # the baseline
+  accelerate launch -m hf_dsel {command} --config x.yaml                                  # several GPUs
+
+Other keys of the block: fraction or max_tokens instead of k; where, a list of conditions on columns such as "ifd < 1";
+cache_dir, the folder of the scores; compare: false leaves the table of numbers out.
+Any key of the block can be given as --selection.KEY and a strategy's option as --selection.params.NAME; every flag of
+trl {command} works too (trl {command} --help lists them). Flags win over the file. The record of the selection goes to
+OUTPUT_DIR/selection.json.
+"""
+
+
+EVOLVE = """Have a strong model rewrite some rows of a dataset, harder or better each round, and then rank all variants
+of a row from 1 to 6 in one request (DEITA). OUT/train.parquet holds one row for each variant, with its score: what
+hf-dsel train-scorer learns from. Every answer is stored at once: after a kill, or when a budget is spent, the same
+command asks only for what is missing. The key is read from the environment variable that --key-variable names.
+
+Example: how complex instructions are, from 2,000 rows of Alpaca; first what it would cost
+  hf-dsel evolve tatsu-lab/alpaca --scores complexity --k 2000 --model gpt-4.1-mini \\
+      --base-url https://api.openai.com/v1 --key-variable OPENAI_API_KEY --price-in 0.4 --price-out 1.6 \\
+      --out evolved-complexity --dry-run
+  hf-dsel train-scorer evolved-complexity --model Qwen/Qwen2.5-0.5B --out complexity-scorer
+
+Your own prompts: a folder with NAME.txt for each method and rank.txt for the ranking; ours are in
+{prompts}
+
+As a file, for --config: the long names of the flags, with _ for -.
+"""
+
+TRAIN_SCORER = """Train a causal language model to say the score of a text, on what hf-dsel evolve wrote. OUT is a model
+that the scorers DeitaComplexity and DeitaQuality load, with a README.md that tells how well it agrees with the ranking
+model on rows that were held out, beside two baselines that read no text.
+
+Example
+  hf-dsel train-scorer evolved-complexity --model Qwen/Qwen2.5-0.5B --out complexity-scorer
+  hf-dsel score tatsu-lab/alpaca --scorer DeitaComplexity:model=complexity-scorer --out scored
+  accelerate launch -m hf_dsel train-scorer evolved-complexity --model M --out DIR         # several GPUs
+
+Your own data: columns text (in the template) and score (1 to 6), with --scores and --template; seed_row tells which
+rows are variants of one sample. As a file, for --config: the long names of the flags, with _ for -, and training: as a
+mapping of options of trl.SFTConfig.
+"""
