@@ -13,20 +13,22 @@ from importlib.metadata import version
 from hf_dsel.budget import Budget, BudgetError, Picks
 from hf_dsel.columns import BadColumn, MissingColumn
 from hf_dsel.endpoint import BudgetSpent, Endpoint, EndpointDown
+from hf_dsel.evolving import evolve
 from hf_dsel.rows import UnknownFormat
 from hf_dsel.scorers import IFD, NLL, CausalLM, DeitaComplexity, DeitaQuality, Embed, Judge, Length, Perplexity, Reward
 from hf_dsel.scoring import OtherScores, score
 from hf_dsel.selecting import Shortfall, attach, select, select_by
 from hf_dsel.selection import Selection, WrongSource, selection_of
 from hf_dsel.strategies import Strategy, strategy_names
+from hf_dsel.training.scorer_training import train_scorer
 from hf_dsel.trl_format import to_trl
 
 __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Budget", "BudgetError", "BudgetSpent", "CausalLM", "DeitaComplexity", "DeitaQuality",
     "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn", "OtherScores", "Perplexity", "Picks",
-    "Reward", "Selection", "Shortfall", "Strategy", "UnknownFormat", "WrongSource", "score", "select", "select_by",
-    "selection_of", "strategy_names", "to_trl",
+    "Reward", "Selection", "Shortfall", "Strategy", "UnknownFormat", "WrongSource", "evolve", "score", "select",
+    "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":
