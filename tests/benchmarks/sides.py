@@ -240,3 +240,18 @@ def causal_lm() -> Result:
 
     rows = 128
     return {**causal_lm_row(rows), "rows": rows, "picks": []}
+
+
+def deita_quality() -> Result:
+    from tests.scorers.bench_deita import deita_row
+
+    rows = 128
+    return {**deita_row(rows), "rows": rows, "picks": []}
+
+
+def cuda_deita() -> Result:
+    """`DeitaQuality` on one GPU; the loop is on it too."""
+    from tests.scorers.bench_deita import deita_row
+
+    rows = 2048
+    return {**deita_row(rows, device="cuda"), "rows": rows, "picks": []}
