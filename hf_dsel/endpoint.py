@@ -141,7 +141,7 @@ class Endpoint:
             raise ValueError(f"model={self.model!r}; it is the name of a model on the server")
         for option in ("concurrency", "tries", "max_requests", "max_total_tokens"):
             value = getattr(self, option)
-            if value is not None and (not isinstance(value, int) or value < 1):
+            if value is not None and (type(value) is not int or value < 1):
                 raise ValueError(f"{option}={value!r}; it is a whole number, at least 1")
         for option, least in (("timeout", 0.001), ("first_wait", 0.0), ("price_in", 0.0), ("price_out", 0.0)):
             value = getattr(self, option)

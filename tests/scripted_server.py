@@ -47,10 +47,11 @@ def completion(text: str | None, *, finish: str = "stop", usage: bool = True, mo
 class ScriptedServer:
     """Serves `answer(received, n)`: a string is the text of a good answer, a `Raw` anything else. n counts from 1.
 
+    With listening=False the port refuses connections until the server is entered.
     `received` lists the requests in order of arrival, and `most_at_once` how many were under way together.
     """
 
-    def __init__(self, answer: Callable[[Received, int], str | Raw]) -> None:
+    def __init__(self, answer: Callable[[Received, int], str | Raw], *, port: int = 0, listening: bool = True) -> None:
         self.received: list[Received] = []
         self.most_at_once = 0
         outer, lock, under_way = self, threading.Lock(), []
@@ -90,11 +91,23 @@ class ScriptedServer:
             def log_message(self, *_: object) -> None:
                 """Nothing on the screen."""
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler, bind_and_activate=False)
+        self._listening = False
+        if listening:
+            self._listen()
         self._server.daemon_threads = True
         self._server.block_on_close = False
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+
+    def _listen(self) -> None:
+        self._listening = True
+        self._server.server_bind()
+        self._server.server_activate()
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
 
     @property
     def prompts(self) -> list[str]:
@@ -102,6 +115,8 @@ class ScriptedServer:
         return [r.prompt for r in self.received]
 
     def __enter__(self) -> ScriptedServer:
+        if not self._listening:
+            self._listen()
         self._thread.start()
         return self
 
