@@ -30,6 +30,9 @@ FEATURES = Features(
 )  # fmt: skip
 
 
+STUCK = Variant(None, None, "every method has failed on the variant before")
+
+
 def evolve(
     dataset: Dataset,
     endpoint: Endpoint,
@@ -51,8 +54,9 @@ def evolve(
     shows all variants of a sample, in an order drawn at random, and asks for a score of 1 to 6 for each.
 
     A variant that fails (a reply that cannot be read `asks` times over, a text that an earlier round had) is null with
-    its reason in `variant_status`; the next round starts from the last variant there is, and the ranking leaves the
-    failed one out. A sample whose ranking fails, or that has no variant, has null scores with a `score_status`.
+    its reason in `variant_status`; the next round starts from the last variant there is, by another method, and the
+    ranking leaves the failed one out. A sample whose ranking fails, or that has no variant, has null scores with a
+    `score_status`.
 
     Every answer is stored by the endpoint at once: after a kill, or when a budget is spent, the same call asks only
     for what is missing. A larger k, or more rounds, repeats no rewriting.
@@ -90,15 +94,16 @@ def evolve(
     chains = draw(dataset, scores=scores, k=k, seed=seed)
     methods = [drawn_methods(files, seed, chain.seed_row, rounds) for chain in chains]
     for number in range(rounds):
-        names = [of_chain[number] for of_chain in methods]
+        names = [_method(files, chain, of_chain[number]) for chain, of_chain in zip(chains, methods, strict=True)]
+        going = [(chain, name) for chain, name in zip(chains, names, strict=True) if name is not None]
         requests = [
             rewriting(files.methods[name], chain, scores, max_tokens=max_tokens, temperature=temperature)
-            for chain, name in zip(chains, names, strict=True)
+            for chain, name in going
         ]
-        parsers = [read_rewritten if TAG in files.methods[name] else read_whole for name in names]
-        answers = _asked(endpoint, requests, parsers, asks, f"round {number + 1} of {rounds}")
-        for chain, name, answer in zip(chains, names, answers, strict=True):
-            chain.variants.append(_variant(chain, name, answer))
+        parsers = [read_rewritten if TAG in files.methods[name] else read_whole for _, name in going]
+        answers = iter(_asked(endpoint, requests, parsers, asks, f"round {number + 1} of {rounds}"))
+        for chain, name in zip(chains, names, strict=True):
+            chain.variants.append(STUCK if name is None else _variant(chain, name, next(answers)))
     ranked = rank(
         [(chain.instruction, chain.texts) for chain in chains],
         endpoint,
@@ -141,6 +146,16 @@ def drawn_methods(files: Prompts, seed: int, seed_row: int, rounds: int) -> list
     """The method of each round. It hangs on the seed and the row alone, so a larger seed set changes none."""
     names = list(files.methods)
     return [names[i] for i in np.random.default_rng((seed, 0, seed_row)).integers(len(names), size=rounds)]
+
+
+def _method(files: Prompts, chain: Chain, drawn: str) -> str | None:
+    """The method drawn, or the next one that has not failed on the last variant yet: the same request would fail again.
+
+    None when every method has failed on it.
+    """
+    names = list(files.methods)
+    start = names.index(drawn)
+    return next((name for name in names[start:] + names[:start] if name not in chain.failed), None)
 
 
 def rewriting(template: str, chain: Chain, scores: Scores, *, max_tokens: int, temperature: float) -> Request:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 import numpy as np
 from datasets import Dataset
@@ -40,6 +41,12 @@ class Chain:
     def texts(self) -> list[str]:
         """The variants there are, in the order of their rounds."""
         return [v.text for v in self.variants if v.text is not None]
+
+    @property
+    def failed(self) -> set[str]:
+        """The methods that have failed on the last variant there is."""
+        since = takewhile(lambda variant: variant.text is None, reversed(self.variants))
+        return {variant.method for variant in since if variant.method is not None}
 
 
 def draw(dataset: Dataset, *, scores: Scores, k: int | None, seed: int) -> list[Chain]:
