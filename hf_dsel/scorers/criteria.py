@@ -149,7 +149,7 @@ class Criterion:
     def _numbers(self, text: str, *, alone: bool) -> list[str]:
         if self.pattern is not None:
             return [m.group(1) or "" for m in re.finditer(self.pattern, text)]
-        value = rf"[\s*_`]*({NUMBER})(?:\s*/\s*{re.escape(format(self.scale[1], 'g'))})?[\s*_`]*\.?[\s*_`]*"
+        value = rf"[\s*_`]*({NUMBER})(?:\s*/\s*{re.escape(format(self.scale[1], 'g'))})?[\s*_`]*(?:\.[\s*_`]*)?"
         if alone and (match := re.fullmatch(value, text)):
             return [match.group(1)]
         name = rf"[\s*_`#>-]*{re.escape(self.name)}[\s*_`]*[:=]"
