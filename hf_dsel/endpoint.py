@@ -75,13 +75,28 @@ class Answer(Generic[T]):
 @dataclass(frozen=True)
 class Forecast:
     """What asking would take: requests to send, tokens of their prompts (estimated), most tokens of the answers, and
-    the most it can cost (None without prices). Repeated requests, after failures or answers in a wrong form, are extra.
+    the most it can cost (None without prices). Tries after a failure, or after an answer in a wrong form, are extra.
+
+    >>> print(Forecast(2, 300, 512, None))
+    2 requests, about 300 tokens in, at most 512 out
     """
 
     requests: int
     tokens_in: int
     most_tokens_out: int
     most_cost: float | None
+
+    def __add__(self, other: Forecast) -> Forecast:
+        """Both together."""
+        cost = None if self.most_cost is None or other.most_cost is None else self.most_cost + other.most_cost
+        tokens = self.tokens_in + other.tokens_in, self.most_tokens_out + other.most_tokens_out
+        return Forecast(self.requests + other.requests, *tokens, cost)
+
+    def __str__(self) -> str:
+        """For a reader."""
+        cost = "" if self.most_cost is None else f", cost at most {self.most_cost:,.4f}"
+        tokens = f"about {self.tokens_in:,} tokens in, at most {self.most_tokens_out:,} out"
+        return f"{count(self.requests, 'request')}, {tokens}{cost}"
 
 
 @dataclass(kw_only=True)

@@ -16,6 +16,7 @@ from datasets import Dataset, List
 
 from hf_dsel.budget import Budget, rows_asked
 from hf_dsel.columns import read_column
+from hf_dsel.endpoint import Forecast
 from hf_dsel.ops.facility_location import facility_location
 from hf_dsel.ops.greedy_cover import free_bytes
 from hf_dsel.ops.uncovered_pairs import estimate
@@ -34,13 +35,17 @@ TRIAL_ROWS = 4000  # the strategy is tried on so many rows
 
 @dataclass(frozen=True)
 class Work:
-    """One pass over the rows: the scorer, the columns it writes, and the time it would take (None: not timed)."""
+    """One pass over the rows: the scorer, the columns it writes, and the time it would take (None: not timed).
+
+    `sends` is what a scorer that asks a server would send. Such a scorer is not timed, for a plan costs no money.
+    """
 
     scorer: str
     columns: tuple[str, ...]
     rows: int
     seconds: float | None = None
     sampled: int = 0
+    sends: Forecast | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,8 @@ class Plan:
             took = "" if work.seconds is None else f": {duration(work.seconds)}, timed on {count(work.sampled, 'row')}"
             lines.append(("compute", f"{', '.join(work.columns) or 'columns'} of {work.rows:,} rows{took}"))
             lines.append(("", work.scorer))
+            if work.sends is not None:
+                lines.append(("send", f"{work.sends}; stored answers are not asked again"))
         if not self.work:
             lines.append(("compute", "nothing; every column is there"))
         if self.used:
@@ -111,6 +118,8 @@ def plan(
     **params: Any,
 ) -> Plan:
     """What scoring and selecting would compute. Nothing is written.
+
+    A scorer that asks a server is not timed: what it would send is counted instead, and nothing is sent.
 
     Timing loads the models and scores a random sample, doubled until it takes two seconds or is 512 rows; the strategy
     is tried on at most 4,000 rows (columns that are not there yet are replaced by clustered random vectors and random
@@ -151,8 +160,9 @@ def plan(
     work = []
     for scorer in todo:
         columns = tuple(n for n in written(scorer) if not n.endswith("_status"))
-        seconds, rows = _timed(scorer, dataset, seed, sampled) if timed else (None, 0)
-        work.append(Work(brief(scorer), columns, len(dataset), seconds, rows))
+        sends = _sent(scorer, dataset) if hasattr(scorer, "forecast") else None
+        seconds, rows = _timed(scorer, dataset, seed, sampled) if timed and sends is None else (None, 0)
+        work.append(Work(brief(scorer), columns, len(dataset), seconds, rows, sends))
     used = tuple(n for n in needs if n in dataset.column_names)
     arrays = [_array(n, dataset, todo) for n in (needs or there - set(dataset.column_names))]
     picking = None
@@ -170,6 +180,13 @@ def plan(
         picking_seconds=picking,
         largest=max((a for a in arrays if a is not None), key=lambda a: a.bytes, default=None),
     )
+
+
+def _sent(scorer: Any, dataset: Dataset) -> Forecast:
+    """What a scorer that asks a server would send."""
+    text = dataset.select_columns(text_columns(dataset.column_names)).with_format(None)
+    parts = [scorer.forecast(batch) for batch in text.iter(batch_size=10_000)]
+    return sum(parts[1:], parts[0]) if parts else Forecast(0, 0, 0, None)
 
 
 def _timed(scorer: Any, dataset: Dataset, seed: int, sampled: dict[str, npt.NDArray[Any]]) -> tuple[float, int]:

@@ -14,12 +14,15 @@ import hf_dsel
 from hf_dsel.cli import main
 from hf_dsel.reporting import brief
 from hf_dsel.training.experiment import parsed
+from tests.scripted_server import ScriptedServer
 from tests.tiny_classifiers import make_classifier
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 FILES = sorted(RECIPES.rglob("*.yaml"))
-COMMANDS = {"alpaca_qdit_sft": "sft", "deita_sft": "sft", "reward_qdit": "sft", "ultrafeedback_dpo": "dpo"}
-ALPACA = ("alpaca_qdit_sft", "reward_qdit")
+COMMANDS = {"alpaca_qdit_sft": "sft", "deita_sft": "sft", "judge_scores": "sft", "reward_qdit": "sft",
+            "ultrafeedback_dpo": "dpo"}  # fmt: skip
+ASKING = ("judge_scores",)  # these send requests to a server
+ALPACA = ("alpaca_qdit_sft", "judge_scores", "reward_qdit")
 ON_CPU = ["--use_cpu", "--bf16", "false", "--dtype", "float32", "--max_steps", "1", "--max_length", "64"]
 
 
@@ -54,8 +57,8 @@ def data(folder, name):
     return str(folder)
 
 
-def script(path, *arguments, cwd):
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+def script(path, *arguments, cwd, offline="1"):
+    environment = os.environ | {"OMP_NUM_THREADS": "2", "TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": offline}
     line = [sys.executable, str(path), *map(str, arguments)]
     found = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment)
     assert found.returncode == 0, found.stdout[-1000:] + found.stderr[-3000:]
@@ -82,7 +85,7 @@ def tiny_reward(tmp_path_factory, tiny_tokenizer, tiny_sizes):
     return make_classifier("qwen2", tiny_tokenizer, tiny_sizes, tmp_path_factory.mktemp("tiny_reward"))
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - set(ASKING)))
 def test_file_and_script_select_the_same_rows(name, tmp_path, tiny_qwen2, tiny_bert, tiny_reward, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command, pool = COMMANDS[name], data(tmp_path / "pool", name)
@@ -107,6 +110,29 @@ def test_file_and_script_select_the_same_rows(name, tmp_path, tiny_qwen2, tiny_b
     assert by_file.gains.tolist() == by_script.gains.tolist()
     assert "whole pool" in printed and "train_loss" in printed
     assert all((tmp_path / way / "model.safetensors").exists() for way in ("by-file", "by-script"))
+
+
+def test_judge_scores_by_file_and_by_script(tmp_path, tiny_qwen2, tiny_bert, monkeypatch):
+    """The scripted judge finds long responses right; what the file's run paid for, the script's run finds stored."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    rate = lambda r, n: f"accuracy: {4.5 if len(r.prompt) % 2 else 2}\ncomplexity: {len(r.prompt) % 10 + 1}"  # noqa: E731
+    pool, file = data(tmp_path / "pool", "judge_scores"), RECIPES / "judge_scores" / "sft.yaml"
+    text = yaml.safe_load(file.read_text())
+    with ScriptedServer(rate) as server:
+        there = {"Judge": {"base_url": server.url}, "Embed": {"model": tiny_bert}}
+        scorers = [s | there[s["name"]] for s in text["selection"]["scorers"]]
+        flags = ["--config", str(file), "--model_name_or_path", tiny_qwen2, "--dataset_name", pool, "--output_dir",
+                 "by-file", "--selection.k", "3", "--selection.scorers", json.dumps(scorers)]  # fmt: skip
+        assert main(["sft", *flags, *ON_CPU]) == 0 and len(server.received) == 40
+        arguments = ["--dataset", pool, "--model", tiny_qwen2, "--embedder", tiny_bert, "--base_url", server.url]
+        arguments += ["--k", 3, "--max_steps", 1, "--max_requests", 1, "--out", "by-script"]
+        printed = script(RECIPES / "judge_scores/run.py", *arguments, cwd=tmp_path, offline="0")
+        assert len(server.received) == 40 and "0 requests, about 0 tokens" in printed and "accuracy {2.0: " in printed
+    by_file, by_script = (hf_dsel.Selection.load(f"{way}/selection.json") for way in ("by-file", "by-script"))
+    assert by_file.strategy == by_script.strategy and by_file.gains.tolist() == by_script.gains.tolist()
+    assert "train_loss" in printed and (tmp_path / "by-script/model.safetensors").exists()
 
 
 @pytest.fixture(scope="session")

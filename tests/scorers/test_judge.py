@@ -13,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hf_dsel
+import hf_dsel.planning
+from hf_dsel.cli import main
 from hf_dsel.endpoint import BudgetSpent, EndpointDown, Malformed
 from hf_dsel.rows import Message, Turn
 from hf_dsel.scorer_specs import BadSpec, make_scorer
@@ -378,6 +380,24 @@ def test_forecast_counts_what_is_left(tmp_path):
         after = scorer.forecast(batch)
     assert (before.requests, after.requests, after.most_tokens_out) == (2, 1, 100) and len(server.received) == 1
     assert after.most_cost == pytest.approx((after.tokens_in + 100) / 1e6)
+
+
+def test_a_dry_run_counts_and_sends_nothing(tmp_path, capsys):
+    Dataset.from_dict(alpaca(*[(f"Q {i % 7}", "a") for i in range(30)])).to_parquet(tmp_path / "pool.parquet")
+    with ScriptedServer(rate) as server:
+        spec = (
+            f"Judge:criterion=accuracy,model=m,base_url={server.url},store={tmp_path}/store,max_tokens=100,price_in=1"
+        )
+        command = ["score", str(tmp_path / "pool.parquet"), "--scorer", f"{spec},price_out=2"]
+        assert main([*command, "--dry-run"]) == 0
+        assert re.search(
+            r"send +7 requests, about [\d,]+ tokens in, at most 700 out, cost at most 0.00\d\d; stored",
+            capsys.readouterr().out,
+        )
+        plan = hf_dsel.planning.plan(Dataset.from_dict(alpaca(("Q", "a"))), "top_k", k=1, column="accuracy",
+                                     scorers=[judge(server, tmp_path)])  # fmt: skip
+        assert plan.work[0].sends.requests == 1 and plan.work[0].seconds is None and not server.received
+        assert main([*command, "--out", str(tmp_path / "out")]) == 0 and len(server.received) == 7
 
 
 @pytest.mark.slow
