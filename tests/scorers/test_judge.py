@@ -388,7 +388,8 @@ def test_a_dry_run_counts_and_sends_nothing(tmp_path, capsys):
         spec = (
             f"Judge:criterion=accuracy,model=m,base_url={server.url},store={tmp_path}/store,max_tokens=100,price_in=1"
         )
-        command = ["score", str(tmp_path / "pool.parquet"), "--scorer", f"{spec},price_out=2"]
+        command = ["score", str(tmp_path / "pool.parquet"), "--scorer", f"{spec},price_out=2", "--cache-dir"]
+        command.append(str(tmp_path / "shards"))
         assert main([*command, "--dry-run"]) == 0
         assert re.search(
             r"send +7 requests, about [\d,]+ tokens in, at most 700 out, cost at most 0.00\d\d; stored",
