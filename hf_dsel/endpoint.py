@@ -108,9 +108,10 @@ class Endpoint:
     hash: the same model elsewhere continues the work.
 
     A busy or failing server (408, 425, 429, 5xx, a slow, broken or unreadable reply) is tried again, `tries` times in
-    all, after `first_wait`, twice that, and so on up to a minute, each time half as long to half as long again; a
-    `Retry-After` holds back every request. A request that fails for good is an `Answer` without a value. It is not
-    stored, so a later run tries it again.
+    all, after `first_wait`, twice that, and so on up to a minute, each time half as long to half as long again. A 429
+    is waited out four times as long, and like a `Retry-After` it holds back every request; a rate limit that does not
+    end stops the run, for it is no row's fault. Any other request that fails for good is an `Answer` without a value.
+    It is not stored, so a later run tries it again.
 
     Args:
         model: the model's name on the server; without base_url a Hub id, served by Hugging Face's router.
@@ -122,7 +123,8 @@ class Endpoint:
         tries: how often one request is sent before it counts as failed.
         first_wait: seconds before the second try.
         store: folder of the stored answers; None is a folder of the model's own in the `datasets` cache.
-        max_requests: requests that this object may send in its life. Repeated ones count, stored answers do not.
+        max_requests: requests that this object may send in its life, in one process. Repeated ones count, stored
+            answers do not.
         max_total_tokens: tokens, of prompts and answers, that this object may use in its life. A request is only sent
             when its prompt (UTF-8 bytes / 4) and its `max_tokens` still fit.
         price_in, price_out: money for a million tokens of prompts and of answers; with both, progress shows the cost.
@@ -223,14 +225,15 @@ class Endpoint:
             on_done(settled)
         if waiting:
             self.check()
+            store.folder.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is found before it costs
             before = self.requests_sent
             with bar(total=len(requests), what=what, unit="requests", done=len(settled)) as progress:
                 progress.leave = False
 
                 def settle(key: str, answer: Answer[T]) -> None:
                     answers[key] = answer
+                    progress.set_postfix_str(self._spent(), refresh=False)
                     progress.update(len(places[key]))
-                    progress.set_postfix_str(self._spent())
                     if on_done is not None:
                         on_done(places[key])
 

@@ -11,16 +11,17 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 LONGEST_REASON = 300
-Kind = Literal["later", "unreachable", "refused", "forbidden", "closed"]
+Kind = Literal["later", "busy", "unreachable", "refused", "forbidden", "closed"]
 
 
 @dataclass(frozen=True)
 class Fault:
     """One failure.
 
-    `kind` is "later" (the server is busy, slow or broken: send again), "unreachable" (nobody listens: send again, but
-    it concerns every request), "refused" (this request is at fault), "forbidden" (403 or 404: this request, or all of
-    them) or "closed" (no request can succeed: the key, the account, offline mode). `wait` is the server's Retry-After.
+    `kind` is "later" (the server is slow or broken: send again), "busy" (429) and "unreachable" (nobody listens: send
+    again, but it concerns every request), "refused" (this request is at fault), "forbidden" (403 or 404: this request,
+    or all of them) or "closed" (no request can succeed: the key, the account, offline mode). `wait` is the server's
+    Retry-After.
     """
 
     kind: Kind
@@ -47,6 +48,8 @@ def fault_of(error: Exception, *, timeout: float) -> Fault:
         return Fault("unreachable", f"no connection: {_short(str(error))}")
     if isinstance(error, httpx2.TransportError):
         return Fault("later", f"the connection broke off: {_short(str(error) or type(error).__name__)}")
+    if isinstance(error, UnicodeEncodeError):
+        return Fault("refused", "the prompt is no valid Unicode (half a surrogate pair)")
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
         return Fault("later", f"the reply is not JSON: {_short(str(error))}")
     return Fault("later", f"the reply cannot be read: {type(error).__name__}: {_short(str(error))}")
@@ -83,7 +86,7 @@ def _of_status(error: Any) -> Fault:
     if code in (403, 404):
         return Fault("forbidden", reason)
     if code in (408, 425, 429) or code >= 500:
-        return Fault("later", reason, retry_after(response.headers))
+        return Fault("busy" if code == 429 else "later", reason, retry_after(response.headers))
     return Fault("refused", reason)
 
 

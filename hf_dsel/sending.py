@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from hf_dsel.endpoint import Endpoint, Request
 
 LONGEST_BACKOFF = 60.0  # seconds
+BUSY = 4  # a 429 without Retry-After is waited out so many times longer, for limits are counted by the minute
 LONGEST_RETRY_AFTER = 900.0  # a server that asks for more has closed for now
 FAILED_IN_A_ROW = 16  # at least; then the server is taken to be down
 FAILED_AT_FIRST = 4  # the same, when it has never answered
 A_CLIENT = 100  # connections that one HTTP client holds
+SHORTEST_SECRET = 12  # what is shorter is a placeholder such as EMPTY, and may stand in an answer by chance
 NO_KEY = "none"  # never empty: without a key the client would send the saved Hub token to any server
 
 
@@ -39,7 +41,7 @@ class Halted(Exception):
 
 def estimated_tokens(request: Request) -> int:
     """Tokens of a prompt, before a server has counted them: UTF-8 bytes / 4, and 4 a message."""
-    return sum(len(m["content"].encode()) // 4 + 4 for m in request.messages)
+    return sum(len(m["content"].encode(errors="replace")) // 4 + 4 for m in request.messages)
 
 
 class Sender:
@@ -182,7 +184,7 @@ class Sender:
         usage = output.usage
         counted = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
         tokens = [n if isinstance(n, int) else None for n in counted]
-        return Reply(self._clean(text or ""), choice.finish_reason, *tokens)
+        return Reply(self._clean(text or "").encode(errors="replace").decode(), choice.finish_reason, *tokens)
 
     async def _turn(self, most: int) -> None:
         """Wait until this request may be sent, and reserve its tokens."""
@@ -217,11 +219,12 @@ class Sender:
 
     async def _back_off(self, n: int, fault: Fault) -> None:
         """Wait before try n + 1: as long as the server asks, or twice as long as before; with jitter."""
-        if fault.wait is None:
-            wait = min(LONGEST_BACKOFF, self.endpoint.first_wait * 2 ** (n - 1)) * random.uniform(0.5, 1.5)
-        else:
-            self._hold_until = max(self._hold_until, asyncio.get_running_loop().time() + fault.wait)
+        first = self.endpoint.first_wait * (BUSY if fault.kind == "busy" else 1)
+        wait = min(LONGEST_BACKOFF, first * 2 ** (n - 1)) * random.uniform(0.5, 1.5)
+        if fault.wait is not None:
             wait = fault.wait + self.endpoint.first_wait * random.uniform(0, 0.5)
+        if fault.wait is not None or fault.kind == "busy":  # it concerns every request
+            self._hold_until = max(self._hold_until, asyncio.get_running_loop().time() + wait)
         if not self._told:
             self._told = True
             say(f"{self._name()}: {self._clean(fault.reason)}; trying again (try {n} of {self.endpoint.tries})")
@@ -247,7 +250,7 @@ class Sender:
         most = max(FAILED_IN_A_ROW, 2 * self.endpoint.concurrency) if self.endpoint.has_answered else FAILED_AT_FIRST
         many = self._failed_in_a_row >= most
         nothing = fault.kind == "later" and not self.endpoint.has_answered
-        if fault.kind == "unreachable" or nothing or many:
+        if fault.kind in ("unreachable", "busy") or nothing or many:
             self._down(fault, f"{self._failed_in_a_row:,} requests in a row failed for good." if many else "")
         self._failed += 1
         tries = f" ({self.endpoint.tries} tries)" if fault.kind == "later" else ""
@@ -257,6 +260,7 @@ class Sender:
         endpoint = self.endpoint
         key = f"the key in {endpoint.key_variable}" if self._secret else "whether it wants a key (key_variable=)"
         check = {
+            "busy": "your rate limit; lower concurrency, or raise tries or first_wait",
             "unreachable": "that the server runs and base_url is its address",
             "closed": key,
             "forbidden": f"base_url, that the server has this model, and {key}",
@@ -288,4 +292,5 @@ class Sender:
 
     def _clean(self, text: str) -> str:
         """A server's text without the key, which some echo."""
-        return text.replace(self._secret, "***") if self._secret else text
+        hide = self._secret is not None and len(self._secret) >= SHORTEST_SECRET
+        return text.replace(str(self._secret), "***") if hide else text

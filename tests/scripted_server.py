@@ -92,6 +92,7 @@ class ScriptedServer:
                 """Nothing on the screen."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler, bind_and_activate=False)
+        self._server.request_queue_size = 256
         self._listening = False
         if listening:
             self._listen()

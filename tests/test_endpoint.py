@@ -228,7 +228,7 @@ def test_nobody_there(tmp_path):
     text = str(raised.value)
     assert "'mine'" in text and url in text and "no connection" in text and "that the server runs" in text
     assert "0 of 40 requests are answered and stored, 40 are left" in text
-    assert not (tmp_path / "store").exists() and client.requests_sent <= 3 * client.concurrency
+    assert not list((tmp_path / "store").iterdir()) and client.requests_sent <= 3 * client.concurrency
 
 
 def test_a_server_that_dies_in_the_middle(tmp_path):
@@ -613,6 +613,57 @@ def test_lines_that_are_no_answers_are_passed_over(tmp_path):
     assert store.get("a") is None
     store.add("a", Reply("yes", "stop", 3, 4))
     assert AnswerStore(tmp_path).get("a") == Reply("yes", "stop", 3, 4)
+
+
+def test_a_rate_limit_that_does_not_end_stops_the_run(tmp_path):
+    """No row is at fault, so none becomes null."""
+    with ScriptedServer(lambda r, n: echo(r, n) if n <= 5 else Raw(429, "slow down")) as server:
+        client = endpoint(server, tmp_path, tries=3, concurrency=1)
+        with pytest.raises(
+            EndpointDown, match=r"429 Too Many Requests: slow down. 5 of 9 .*4 are left.*lower concurrency"
+        ):
+            client.ask([ask_for(i) for i in range(9)], parse=number)
+    assert len(server.received) == 5 + 3
+
+
+def test_a_placeholder_key_is_not_cut_out_of_answers(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_KEY", "EMPTY")
+    with ScriptedServer(lambda r, n: "EMPTY") as server:
+        [answer] = endpoint(server, tmp_path, key_variable="MY_KEY").ask([ask_for(1)], parse=str)
+    assert answer.value == "EMPTY" and server.received[0].headers["authorization"] == "Bearer EMPTY"
+
+
+def test_half_a_surrogate_pair(tmp_path):
+    """JSON may hold one, UTF-8 and Arrow may not."""
+    body = completion("x").replace('"x"', '"x\\ud83d"')
+    with ScriptedServer(lambda r, n: Raw(body=body)) as server:
+        asked = [ask_for(1), Request(({"role": "user", "content": "half \ud83d"},))]
+        good, bad = endpoint(server, tmp_path).ask(asked, parse=str)
+    assert good.value == "x?" and bad.value is None and "half a surrogate pair" in bad.status
+
+
+def test_many_at_a_time(tmp_path):
+    """More than one HTTP client holds: nobody is answered until 120 are there."""
+    full = threading.Event()
+
+    def answer(received, n):
+        if n == 120:
+            full.set()
+        assert full.wait(60)
+        return echo(received, n)
+
+    with ScriptedServer(answer) as server:
+        client = endpoint(server, tmp_path, concurrency=120)
+        assert [a.value for a in client.ask([ask_for(i) for i in range(200)], parse=number)] == list(range(200))
+    assert server.most_at_once == 120 and len(server.received) == 200
+
+
+def test_a_store_that_cannot_be_made_is_found_before_it_costs(tmp_path):
+    (tmp_path / "store").write_text("a file")
+    with ScriptedServer(echo) as server:
+        with pytest.raises(FileExistsError, match="store"):
+            endpoint(server, tmp_path).ask([ask_for(1)], parse=number)
+    assert not server.received
 
 
 @pytest.mark.slow
