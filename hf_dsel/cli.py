@@ -269,7 +269,11 @@ def _read(parser: _Parser, arguments: list[str], command: str) -> dict[str, Any]
     for key in ("dry_run", "overwrite", "compare", "trust_remote_code"):
         if not isinstance(file.get(key, False), bool):
             raise BadConfig(f"{path}: {key} must be true or false, got {file[key]!r}")
-    return merged(file, flags)
+    if command in ("score", "select"):
+        return merged(file, flags)  # which knows that k, fraction and max_tokens are one budget
+    if isinstance(file.get("training"), dict) and "training" in flags:
+        flags["training"] = {**file["training"], **flags["training"]}
+    return {**file, **flags}
 
 
 def _param(text: str, flag: str) -> tuple[str, Any]:
