@@ -204,9 +204,10 @@ def _timed(scorer: Any, dataset: Dataset, seed: int, sampled: dict[str, npt.NDAr
         if seconds >= ENOUGH_SECONDS or n == len(order):
             break
         n = min(2 * n, len(order))
+    kinds = dict(scorer.features()) if hasattr(scorer, "features") else {}
     for name, values in columns.items():
         known = [v for v in values if v is not None]
-        if known and not isinstance(known[0], str):
+        if known and not isinstance(known[0], str) and not _of_any_length(kinds.get(name)):
             sampled[name] = np.asarray(known, np.float32)
     return seconds * len(dataset) / n, n
 
@@ -217,6 +218,8 @@ def _array(name: str, dataset: Dataset, scorers: Sequence[Any]) -> Array | None:
     for scorer in scorers:
         features |= dict(scorer.features()) if hasattr(scorer, "features") else {}
     feature = features.get(name)
+    if _of_any_length(feature) and name not in dataset.column_names:  # one value a turn: its size is not known yet
+        return None
     width = feature.length if isinstance(feature, List) else 0
     if width < 0:  # a list of any length: the first row tells
         width = read_column(dataset.select_columns([name]).select([0]), name).values.shape[1]
@@ -225,6 +228,11 @@ def _array(name: str, dataset: Dataset, scorers: Sequence[Any]) -> Array | None:
     if feature is None or name.endswith("_status"):
         return None
     return Array(name, (len(dataset),), len(dataset) * 8)
+
+
+def _of_any_length(feature: Any) -> bool:
+    """Whether a column holds lists whose length changes from row to row."""
+    return isinstance(feature, List) and feature.length < 0
 
 
 def _tried(

@@ -4,7 +4,7 @@ from datasets import Dataset, Features, List, Value
 
 import hf_dsel
 from hf_dsel.planning import duration, plan, size
-from hf_dsel.scorers import CausalLM, Embed, Length
+from hf_dsel.scorers import CausalLM, DeitaQuality, Embed, Length
 
 
 def pool(n=40, dim=None):
@@ -68,6 +68,14 @@ def test_stand_ins_replace_what_is_not_there_yet(tiny_bert):
         pool(), "qdit", scorers=[Embed(tiny_bert), Length(of="response", unit="words")], k=5, quality="response_words"
     )
     assert len(found.work) == 2 and found.picking_seconds is not None and found.seconds >= found.picking_seconds
+
+
+def test_one_value_a_turn_is_no_array(tiny_qwen2):
+    said = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So."}]
+    talks = Dataset.from_dict({"messages": [said * (1 + i % 3) for i in range(6)]})
+    found = plan(talks, "top_k", scorers=[DeitaQuality(tiny_qwen2)], k=2)
+    assert found.work[0].columns == ("quality", "quality_turns") and found.largest.name == "quality"
+    assert plan(talks, scorers=[DeitaQuality(tiny_qwen2)], timed=False).largest.name == "quality"
 
 
 @pytest.mark.parametrize(

@@ -107,13 +107,13 @@ def test_equals_one_row_at_a_time(family, batch_tokens, classifiers):
 @pytest.mark.parametrize("family", ["qwen2", "gpt2", "llama"])
 @pytest.mark.parametrize("padding", ["left", "right"])
 def test_without_a_pad_token_the_last_token_is_read(family, padding, tmp_path, tiny_tokenizer, tiny_sizes):
-    """Whatever that token is: here the end of a turn is the tokenizer's pad token too."""
+    """Whatever that token is: here it is the tokenizer's pad token, which has the number 0."""
     tokenizer = copy.deepcopy(tiny_tokenizer)
-    tokenizer.chat_template, tokenizer.pad_token = CHAT.replace("<|im_end|>\n", "<|im_end|>"), "<|im_end|>"
+    tokenizer.chat_template = CHAT.replace("<|im_end|>\n", "<|im_end|><|pad|>")
     tokenizer.padding_side = padding
     folder = make_classifier(family, tokenizer, tiny_sizes, tmp_path, pad=False)
     inputs = chat_inputs(folder)
-    assert {one["input_ids"][-1] for one in inputs} == {tokenizer.pad_token_id}
+    assert {one["input_ids"][-1] for one in inputs} == {tokenizer.pad_token_id} == {0}
     want = [logits[0] for logits in slow_logits(folder, inputs)]
     got = Reward(folder, dtype="float32")(BATCH)
     np.testing.assert_allclose(np.array(got["reward"], float), want, atol=1e-4)
