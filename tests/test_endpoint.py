@@ -362,7 +362,7 @@ def test_failed_tries_count_towards_the_budget(tmp_path):
     assert len(server.received) == 5
 
 
-@settings(max_examples=12)
+@settings(max_examples=12, deadline=None)
 @given(limit=st.integers(20, 400), concurrency=st.integers(1, 6))
 def test_a_token_budget_is_never_passed(limit, concurrency, tmp_path_factory):
     folder = tmp_path_factory.mktemp("budget")
