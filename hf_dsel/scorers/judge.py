@@ -66,9 +66,9 @@ class Judge:
 
     Source: AlpaGasus (arXiv 2307.08701) Sec. 2 for accuracy and helpfulness; DEITA (2312.15685) Sec. 2.2 for direct
         scoring of complexity.
-    Differs: the prompts are in our own words. AlpaGasus' code reads the answer's first line as a number, or else the one
-        character after "Score:", checks no scale, and writes -1 for a failure; here such an answer is asked again, and
-        the score is null in the end.
+    Differs: the prompts are in our own words. AlpaGasus' code reads the answer's first line as a number, or else the
+        one character after "Score:", checks no scale, and writes -1 for a failure; here such an answer is asked again,
+        and the score is null in the end.
 
     >>> Judge(["accuracy", "complexity"], model="gpt-x", base_url="http://localhost:8000/v1").features().keys()
     dict_keys(['accuracy', 'accuracy_status', 'accuracy_raw', 'complexity', 'complexity_status', 'complexity_raw'])
