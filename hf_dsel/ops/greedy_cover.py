@@ -6,11 +6,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
+from types import ModuleType
 
 import numpy as np
 import torch
 
-from hf_dsel.ops.uncovered_pairs import SLACK, UncoveredPairs, estimate
+from hf_dsel.ops.uncovered_pairs import SLACK, UncoveredPairs, estimate, kernels
 from hf_dsel.ops.unit_rows import true_float32
 
 TIE = 1e-6  # gains this close (relative to the diversity part, absolute under 1) tie: float32 similarities say no more
@@ -47,8 +48,9 @@ class GreedyCover:
         self.fresh = torch.zeros(n, dtype=torch.bool, device=device)
         self.max_bytes = free_bytes(device) // 2 if max_bytes is None else max_bytes
         if block is None:  # at most 64 blocks; on CPUs tiles that fit the cache
-            block = max(16384 if device.type == "cuda" else 2048, -(-n // 64))
+            block = max(16384 if device.type == "cuda" else 3072, -(-n // 64))
         self.block = min(block, n)
+        self._loops = kernels(device)
         self.computed = 0  # rows computed one by one since the last pass over all pairs
 
     # --- the two drivers ---
@@ -68,7 +70,7 @@ class GreedyCover:
         pairs: UncoveredPairs | None = None
         for step in range(1, n):
             if moments and step <= 3:
-                self._bound_by_moments()
+                self._bound_by_moments(self._rivals() if step > 1 else torch.arange(n, device=self.unit.device))
             found = self._lazy(None, allowance) if moments or step > 1 else None
             if found is None:  # too many rows compete: renew all gains
                 if pairs is not None:
@@ -162,7 +164,7 @@ class GreedyCover:
             rivals = ((score >= floor) & ~self.fresh & (score > -math.inf)).nonzero().view(-1)
             if len(rivals) == 0:
                 return self._lowest_of_ties(known)
-            if bool(torch.isfinite(floor)) and self.computed + len(rivals) > allowance:
+            if batch > 64 and self.computed + len(rivals) > allowance:  # judged after a first batch
                 return None
             if len(rivals) > batch:
                 rivals = rivals[score[rivals].topk(batch).indices]
@@ -182,13 +184,24 @@ class GreedyCover:
                 total += torch.threshold_(above, SLACK, 0.0).sum(1)
         return total
 
-    def _bound_by_moments(self) -> None:
-        """Upper bounds from moments, O(N·d²): with z_v = cos(a, v) − m_v over a group G of rows v,
+    def _rivals(self) -> torch.Tensor:
+        """The rows whose bound reaches the best of the 64 rows of largest bounds, computed exactly."""
+        score = self._score(None)
+        first = score.topk(min(64, len(score))).indices
+        first = first[torch.isfinite(score[first])]
+        self.gain[first] = self._exact(first)
+        self.fresh[first] = True
+        self.computed += len(first)
+        known = self._score(None)
+        return ((known >= known[first].max()) & ~self.fresh).nonzero().view(-1)
+
+    def _bound_by_moments(self, rows: torch.Tensor) -> None:
+        """Upper bounds for some rows from moments, O(N·d²): with z_v = cos(a, v) − m_v over a group G of rows v,
 
         Σ max(z, 0) = (Σ z + Σ |z|)/2 ≤ (Σ z + √(|G| Σ z²))/2, and Σ cos² = xᵀ (Σ x_v x_vᵀ) x.
         Groups of like m make it tight.
         """
-        bound = torch.zeros_like(self.gain)
+        bound = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         with true_float32():
             for group in self.cover.argsort().chunk(GROUPS):
                 cover, size = self.cover[group], len(group)
@@ -200,13 +213,13 @@ class GreedyCover:
                     first += x.sum(0)
                     cross += m @ x
                 m_sum, m_square = float(cover.double().sum()), float(cover.double().square().sum())
-                for start in range(0, len(bound), COLUMNS):
-                    x = self.unit[start : start + COLUMNS]
+                for start in range(0, len(rows), COLUMNS):
+                    x = self.unit[rows[start : start + COLUMNS]]
                     z = (x @ first).double() - m_sum
                     square = ((x @ second) * x).sum(1).double() - 2 * (x @ cross).double() + m_square
                     square.clamp_min_(0).add_(1e-5 * size)  # float32 noise, rounded up
                     bound[start : start + COLUMNS] += (z + 1e-5 * size + (size * square).sqrt()) / 2
-        torch.minimum(self.gain, bound, out=self.gain)
+        self.gain[rows] = torch.minimum(self.gain[rows], bound)
 
     def _refresh(self) -> None:
         """All gains, exact, in one pass over half of the products: a tile serves a in I, v in J and the reverse."""
@@ -237,6 +250,9 @@ class GreedyCover:
 
     def _walk(self, pairs: UncoveredPairs, steps: int) -> Iterator[tuple[int, float]]:
         """The remaining picks, every gain exact at every step."""
+        if self._loops is not None:
+            yield from self._walk_compiled(pairs, steps, self._loops)
+            return
         n = len(self.unit)
         self.gain = pairs.gains
         most = max(8, min(256, (1 << (31 if self.unit.is_cuda else 26)) // (4 * n)))
@@ -258,6 +274,18 @@ class GreedyCover:
             hits += 1
             self.modular[best] = -math.inf
             pairs.raise_cover(rows[rows_at[best]])
+
+    def _walk_compiled(self, pairs: UncoveredPairs, steps: int, loops: ModuleType) -> Iterator[tuple[int, float]]:
+        """The same by compiled loops: which v a pick covers is read from the pairs."""
+        pairs.join_lists()
+        gains, modular, row = pairs.gains.numpy(), self.modular.numpy(), self.row.numpy()
+        for step in range(steps):
+            best, score = loops.choose(gains, modular, self.weight, row, TIE)
+            yield int(row[best]), score
+            if step == steps - 1:
+                return
+            modular[best] = -math.inf
+            pairs.cover_with(best)
 
 
 def free_bytes(device: torch.device) -> int:

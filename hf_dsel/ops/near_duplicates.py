@@ -67,8 +67,10 @@ def first_come(
     n = len(norms)
     if len(queue) and (int(queue.min()) < 0 or int(queue.max()) >= n):
         raise ValueError(f"order runs from {int(queue.min())} to {int(queue.max())}; there are rows 0 to {n - 1}")
-    if len(np.unique(queue)) != len(queue):
-        raise ValueError(f"order names {len(queue) - len(np.unique(queue))} rows more than once; each may come once")
+    named = np.zeros(n, dtype=bool)
+    named[queue] = True
+    if (twice := len(queue) - np.count_nonzero(named)) > 0:
+        raise ValueError(f"order names {twice} rows more than once; each may come once")
     return _walk(embeddings, norms, queue.astype(np.int64), float(threshold), pick_device(device), block)
 
 
@@ -96,6 +98,9 @@ def _walk(
             out[pair] = np.clip((sides[0] * sides[1]).sum(1), -1.0, 1.0)
         return out
 
+    most = block or 512
+    space = torch.empty(most * max(most, _chunk(device)), device=device)  # similarities of one product
+    not_earlier = torch.full((most, most), -math.inf, device=device).tril_()  # −inf where i does not come before j
     at = 0
     while at < len(queue):
         size = block or min(512, max(64, len(kept_rows) // 2))
@@ -103,16 +108,19 @@ def _walk(
         at += len(rows)
         unit = divide(rows_of(embeddings, rows), norms[torch.from_numpy(rows)]).to(device)
         # against the rows kept from earlier blocks
-        best, over = _against_kept(unit, rows, kept[: len(kept_rows)], kept_rows, threshold, exact)
+        best, over = _against_kept(unit, rows, kept[: len(kept_rows)], kept_rows, threshold, exact, space)
         left = np.flatnonzero(~over)
         rows, best, unit = rows[left], best[left], unit[torch.from_numpy(left).to(device)]
         # within the block, in order
         with true_float32():
-            inside = (unit @ unit.T).clamp_(-1, 1)
-        earlier = torch.ones_like(inside, dtype=torch.bool).triu(1)  # [i, j]: i comes before j
-        similarity = inside.masked_fill_(~earlier, -math.inf).cpu().numpy()
-        i, j = np.nonzero(np.abs(similarity - threshold) < _NEAR)
-        above = similarity > threshold
+            inside = torch.mm(unit, unit.T, out=_space(space, len(unit), len(unit))).clamp_(-1, 1)
+        inside += not_earlier[: len(unit), : len(unit)]
+        similarity = inside.cpu().numpy()
+        i, j = np.divmod(np.flatnonzero(similarity > threshold - _NEAR), max(1, len(rows)))
+        unclear = similarity[i, j] < threshold + _NEAR
+        above = np.zeros_like(similarity, dtype=bool)
+        above[i, j] = True
+        i, j = i[unclear], j[unclear]
         similarity[i, j] = decided = exact(rows[i], rows[j])
         above[i, j] = decided > threshold + _EQUAL
         dropped = np.zeros(len(rows), dtype=bool)
@@ -120,7 +128,8 @@ def _walk(
             if not dropped[here]:
                 dropped |= above[here]
         new = np.flatnonzero(~dropped)
-        best = np.maximum(best[new], similarity[np.ix_(new, new)].max(0, initial=-math.inf))
+        similarity[dropped] = -math.inf  # forgotten
+        best = np.maximum(best, similarity.max(0, initial=-math.inf))[new]
         for row, top in zip(rows[new].tolist(), best.tolist(), strict=True):
             yield row, None if top == -math.inf else top
         needed = len(kept_rows) + len(new)
@@ -137,15 +146,17 @@ def _against_kept(
     kept_rows: list[int],
     threshold: float,
     exact: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    space: torch.Tensor,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Each row's largest similarity to the kept rows (−inf without any), and whether it is above the threshold."""
     best = torch.full((len(unit),), -math.inf, device=unit.device)
     open_rows = torch.arange(len(unit), device=unit.device)
     close: list[tuple[np.ndarray, np.ndarray]] = []
-    chunk = _KEPT_CUDA if unit.is_cuda else _KEPT
+    chunk = _chunk(unit.device)
     with true_float32():
         for start in range(0, len(kept), chunk):
-            similarity = unit @ kept[start : start + chunk].T
+            part = kept[start : start + chunk]
+            similarity = torch.mm(unit, part.T, out=_space(space, len(unit), len(part)))
             top = similarity.amax(1)
             best[open_rows] = torch.maximum(best[open_rows], top)
             unclear = ((top - threshold).abs() < _NEAR).nonzero().view(-1)
@@ -155,7 +166,7 @@ def _against_kept(
             stays = (top < threshold + _NEAR).nonzero().view(-1)  # the others are dropped: compare them no further
             if len(stays) == 0:
                 break
-            if len(stays) < len(unit):
+            if len(stays) < 0.9 * len(unit):  # else the copy costs more than it saves
                 open_rows, unit = open_rows[stays], unit[stays]
     largest = best.clamp(max=1.0).cpu().numpy().astype(np.float64)
     clear = np.abs(largest - threshold) >= _NEAR
@@ -166,3 +177,12 @@ def _against_kept(
         largest[~clear] = -1.0
         np.maximum.at(largest, ours, exact(rows[ours], np.asarray(kept_rows)[theirs]))
     return largest, largest > threshold + _EQUAL
+
+
+def _chunk(device: torch.device) -> int:
+    return _KEPT_CUDA if device.type == "cuda" else _KEPT
+
+
+def _space(space: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Part of memory that is used again and again: fresh pages cost more than the comparison."""
+    return space[: height * width].view(height, width)

@@ -8,6 +8,13 @@ sides) and listed by v. A pick then changes some m_v, and walking just those lis
 
 from __future__ import annotations
 
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from types import ModuleType
+
+import numpy as np
 import torch
 
 from hf_dsel.ops.unit_rows import true_float32
@@ -41,13 +48,14 @@ class UncoveredPairs:
 
     def __init__(self, unit: torch.Tensor, cover: torch.Tensor, *, block: int, expected: int) -> None:
         n, device = len(unit), unit.device
+        self._kernels = kernels(device)
         self.cover = cover
         self.gains = torch.zeros(n, dtype=torch.float64, device=device)
         self.block = min(block, n)
         blocks = -(-n // self.block)
-        # the list of v is cut by a's block: start[b, v], length[b, v]
-        self.start = torch.zeros(blocks, n, dtype=torch.int64, device=device)
-        self.length = torch.zeros(blocks, n, dtype=torch.int32, device=device)
+        # the list of v is cut by a's block: start[v, b], length[v, b]
+        self.start = torch.zeros(n, blocks, dtype=torch.int64, device=device)
+        self.length = torch.zeros(n, blocks, dtype=torch.int32, device=device)
         room = max(int(expected * 1.05), 1024)
         self.partner = torch.empty(room, dtype=torch.int32, device=device)
         self.similarity = torch.empty(room, dtype=torch.float32, device=device)
@@ -58,6 +66,9 @@ class UncoveredPairs:
             self._fill(unit)
 
     def _fill(self, unit: torch.Tensor) -> None:
+        if self._kernels is not None:
+            self._fill_compiled(unit, self._kernels)
+            return
         n, b = len(unit), self.block
         limit = self.cover + SLACK
         tile_space = torch.empty(b * b, dtype=torch.float32, device=unit.device)
@@ -89,19 +100,81 @@ class UncoveredPairs:
         """Store pairs of one tile, sorted by v: where each v's pairs end, and their a (0 is the slice's start)."""
         count = ends.diff(prepend=ends.new_zeros(1))
         end = self.used + len(a_of)
-        if end > len(self.partner):
-            room = max(end, len(self.partner) * 5 // 4) - len(self.partner)
-            self.partner = torch.cat([self.partner, self.partner.new_empty(room)])
-            self.similarity = torch.cat([self.similarity, self.similarity.new_empty(room)])
+        self._make_room(end)
         self.partner[self.used : end] = a_of + a.start
         self.similarity[self.used : end] = similarity
         block = a.start // self.block
-        self.length[block, v] = count.int()
-        self.start[block, v] = ends - count + self.used
+        self.length[v, block] = count.int()
+        self.start[v, block] = ends - count + self.used
         self._runs.append((block, v, len(a_of)))
         self.used = end
         excess = similarity.double() - torch.repeat_interleave(self.cover[v].double(), count, output_size=len(a_of))
         self.gains[a].index_add_(0, a_of, excess)
+
+    def _make_room(self, end: int) -> None:
+        if end > len(self.partner):
+            room = max(end, len(self.partner) * 5 // 4) - len(self.partner)
+            self.partner = torch.cat([self.partner, self.partner.new_empty(room)])
+            self.similarity = torch.cat([self.similarity, self.similarity.new_empty(room)])
+
+    def _fill_compiled(self, unit: torch.Tensor, loops: ModuleType) -> None:
+        """The same; each tile is counted and then stored, its rows shared out among threads."""
+        n, b = len(unit), self.block
+        space = torch.empty(b * b, dtype=torch.float32)
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for i0 in range(0, n, b):
+                for j0 in range(i0, n, b):
+                    rows, cols = slice(i0, min(i0 + b, n)), slice(j0, min(j0 + b, n))
+                    tile = space[: (rows.stop - i0) * (cols.stop - j0)].view(rows.stop - i0, -1)
+                    torch.mm(unit[rows], unit[cols].T, out=tile)
+                    self._store(tile.numpy(), rows, cols, pool, loops)
+
+    def _store(self, tile: np.ndarray, rows: slice, cols: slice, pool: ThreadPoolExecutor, loops: ModuleType) -> None:
+        height, width = tile.shape
+        apart = cols.start > rows.start
+        workers = 4 * torch.get_num_threads()  # more parts than threads: one that is held up does less
+        cover, gains = self.cover.numpy(), self.gains.numpy()
+        limit = (self.cover + SLACK).numpy()
+        cuts = [height * t // workers for t in range(workers + 1)]
+        parts = [slice(low, high) for low, high in pairwise(cuts)]
+        long_i = np.zeros(height, np.int64)
+        long_j = np.zeros((workers, width), np.int32)  # by thread, so that none waits for another
+
+        def count(t: int) -> None:
+            mine = parts[t]
+            loops.count(tile[mine], limit[rows][mine], limit[cols], apart, long_i[mine], long_j[t])
+
+        list(pool.map(count, range(workers)))
+        middle = self.used + int(long_i.sum())
+        end = middle + int(long_j.sum())
+        self._make_room(end)
+        at_i = self.used + long_i.cumsum() - long_i
+        by_j = long_j.T.reshape(-1).astype(
+            np.int64
+        )  # the list of j: what each thread found for it, one after the other
+        at_j = np.ascontiguousarray((middle + by_j.cumsum() - by_j).reshape(width, workers).T)
+        self._list(at_i, long_i, v=rows, a=cols)
+        if apart:
+            self._list(at_j[0].copy(), long_j.sum(0), v=cols, a=rows)
+        partner, similarity = self.partner.numpy(), self.similarity.numpy()
+        more = np.zeros((workers, width))
+
+        def store(t: int) -> None:
+            mine = parts[t]
+            loops.store(
+                tile[mine], limit[rows][mine], limit[cols], cover[rows][mine], cover[cols], apart, at_i[mine], at_j[t],
+                rows.start + mine.start, cols.start, partner, similarity, gains[rows][mine], more[t],
+            )  # fmt: skip
+
+        list(pool.map(store, range(workers)))
+        gains[cols] += more.sum(0)
+        self.used = end
+
+    def _list(self, start: np.ndarray, length: np.ndarray, *, v: slice, a: slice) -> None:
+        block = a.start // self.block
+        self.start[v, block] = torch.from_numpy(start)
+        self.length[v, block] = torch.from_numpy(length).int()
+        self._runs.append((block, v, int(length.sum())))
 
     def raise_cover(self, row: torch.Tensor) -> None:
         """Take a row into A: m_v ← max(m_v, row_v), and every gain follows.
@@ -112,8 +185,8 @@ class UncoveredPairs:
         changed = (row > self.cover + SLACK).nonzero().view(-1)
         old, new = self.cover[changed], row[changed]
         self.cover[changed] = new
-        length = self.length[:, changed].T.long()  # changed x blocks
-        start = self.start[:, changed].T
+        length = self.length[changed].long()  # changed x blocks
+        start = self.start[changed]
         total = length.sum(1).cumsum(0)
         ends = total.tolist() if len(changed) else []
         if not ends or ends[-1] == 0:
@@ -133,6 +206,9 @@ class UncoveredPairs:
             )
             first = last
         self.walked += ends[-1]
+        self._prune()
+
+    def _prune(self) -> None:
         if self.walked > max(self.used, PRUNE_FROM):
             self.rebuild()
 
@@ -142,7 +218,7 @@ class UncoveredPairs:
         """Gains lose min(cos, m_new) − m_old on each pair of the lists given."""
         if total == 0:
             return
-        blocks = len(self.start)
+        blocks = self.start.shape[1]
         shift = start - (length.cumsum(0) - length)
         at = torch.repeat_interleave(shift, length, output_size=total)
         at += torch.arange(total, device=at.device)
@@ -155,13 +231,52 @@ class UncoveredPairs:
         still = torch.where(similarity > new + SLACK, new, similarity).double()
         self.gains.index_add_(0, self.partner[at[alive]].long(), old.double() - still)
 
+    def join_lists(self) -> None:
+        """Make every list one piece, give the spare room back, and list the pairs by a as well. Compiled loops only."""
+        loops = self._loops()
+        partner, similarity = self.partner.new_empty(self.used), self.similarity.new_empty(self.used)
+        loops.join(
+            self.start.numpy(), self.length.numpy(), self.partner.numpy(), self.similarity.numpy(), partner.numpy(),
+            similarity.numpy(),
+        )  # fmt: skip
+        self.partner, self.similarity = partner, similarity
+        self.start, self.length = self.start[:, :1].contiguous(), self.length[:, :1].contiguous()
+        self._runs = [(0, slice(0, len(self.start)), self.used)]
+        self._begin = np.zeros(len(self.start) + 1, np.int64)
+        self._v_of, self._similarity_of = np.empty(self.used, np.int32), np.empty(self.used, np.float32)
+        loops.turn(
+            self.length[:, 0].numpy(), partner.numpy(), similarity.numpy(), self._begin, self._v_of, self._similarity_of
+        )
+
+    def cover_with(self, pick: int) -> None:
+        """Take a row into A: `raise_cover` without any product, after `join_lists`."""
+        its = slice(self._begin[pick], self._begin[pick + 1])
+        self.walked += self._loops().lower(
+            self._v_of[its], self._similarity_of[its], self.cover.numpy(), np.float32(SLACK), self.start[:, 0].numpy(),
+            self.length[:, 0].numpy(), self.partner.numpy(), self.similarity.numpy(), self.gains.numpy(),
+        )  # fmt: skip
+        self._prune()
+
+    def _loops(self) -> ModuleType:
+        if self._kernels is None:
+            raise RuntimeError("this needs the compiled loops")
+        return self._kernels
+
     def rebuild(self) -> None:
         """Drop the pairs that are covered by now, and sum all gains anew; the storage is packed in place."""
         read = write = 0
         self.gains.zero_()
         runs = []
         for block, v, count in self._runs:
-            length = self.length[block, v].long()
+            if self._kernels is not None:
+                kept = self._kernels.pack(
+                    read, write, self.cover[v].numpy(), np.float32(SLACK), self.start[v, block].numpy(),
+                    self.length[v, block].numpy(), self.partner.numpy(), self.similarity.numpy(), self.gains.numpy(),
+                ) - write  # fmt: skip
+                runs.append((block, v, kept))
+                read, write = read + count, write + kept
+                continue
+            length = self.length[v, block].long()
             similarity = self.similarity[read : read + count]
             cover = torch.repeat_interleave(self.cover[v], length, output_size=count)
             which = (similarity > cover + SLACK).nonzero().view(-1)
@@ -172,8 +287,23 @@ class UncoveredPairs:
             kept = len(which)
             self.similarity[write : write + kept] = similarity
             self.partner[write : write + kept] = partner
-            self.length[block, v] = bounds.diff().int()
-            self.start[block, v] = bounds[:-1] + write
+            self.length[v, block] = bounds.diff().int()
+            self.start[v, block] = bounds[:-1] + write
             runs.append((block, v, kept))
             read, write = read + count, write + kept
         self._runs, self.used, self.walked = runs, write, 0
+
+
+@cache
+def kernels(device: torch.device) -> ModuleType | None:
+    """numba's compiled loops, on a CPU where numba is installed; None elsewhere: torch does the same in more time."""
+    if device.type != "cpu":
+        return None
+    try:
+        from hf_dsel.ops import pair_kernels
+    except ModuleNotFoundError:
+        return None
+    except ImportError as error:  # such as a numpy newer than numba knows
+        warnings.warn(f"numba cannot be used, so facility location takes longer: {error}", stacklevel=2)
+        return None
+    return pair_kernels

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -34,10 +35,12 @@ def pick_device(device: str | torch.device | None) -> torch.device:
 
 
 def rows_of(embeddings: np.ndarray | torch.Tensor, rows: slice | np.ndarray) -> torch.Tensor:
-    """Some rows as a tensor of their own type, where they are; read-only arrays are copied, nothing is written back."""
+    """Some rows as a tensor of their own type, where they are; a slice shares their memory, to be read alone."""
     if isinstance(embeddings, torch.Tensor):
         return embeddings[rows if isinstance(rows, slice) else torch.as_tensor(rows, device=embeddings.device)].detach()
-    return torch.from_numpy(np.array(embeddings[rows]))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(np.ascontiguousarray(embeddings[rows]))
 
 
 def check_rows(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:

@@ -76,6 +76,7 @@ def _qdit(weight: float, modular: np.ndarray | None, max_bytes: int | None) -> R
     from hf_dsel.ops.facility_location import facility_location
 
     x = embeddings(52_002)
+    list(islice(facility_location(x[:3000], device="cpu", max_bytes=max_bytes), 50))  # loads the compiled loops
 
     def work() -> Iterable[tuple[int, float]]:
         found = facility_location(x, diversity_weight=weight, modular=modular, max_bytes=max_bytes, device="cpu")
@@ -159,6 +160,7 @@ def _first_come(threshold: float) -> Result:
 
     x = embeddings(52_002)
     order = _order(len(x))
+    list(first_come(x[:1000], order=order[order < 1000], threshold=threshold, device="cpu"))  # threads and pages awake
     return _timed(
         lambda: (row for row, _ in islice(first_come(x, order=order, threshold=threshold, device="cpu"), 6000))
     )
@@ -180,6 +182,7 @@ def _loop(threshold: float) -> Result:
                     break
         return picks
 
+    work()  # as ours: a first run that is not counted
     return _timed(work)
 
 

@@ -10,8 +10,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_dsel.ops import greedy_cover
-from hf_dsel.ops.facility_location import coverage, facility_location
+from hf_dsel.metrics.coverage import coverage
+from hf_dsel.ops import greedy_cover, uncovered_pairs
+from hf_dsel.ops.facility_location import facility_location
+
+
+@pytest.fixture(scope="module", params=["compiled", "torch"], autouse=True)
+def loops(request):
+    """Everything below runs with numba's loops and with torch's."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "compiled":
+            pytest.importorskip("numba")
+        else:
+            for module in (greedy_cover, uncovered_pairs):
+                patch.setattr(module, "kernels", lambda device: None)
+        yield request.param
 
 
 def clustered(n, d, seed=0, spread=0.5):
@@ -81,8 +94,6 @@ def test_every_path_gives_the_same_picks(monkeypatch, allowance, max_bytes, shor
 
 
 def test_pruning_of_the_stored_pairs(monkeypatch):
-    from hf_dsel.ops import uncovered_pairs
-
     calls = []
     rebuild = uncovered_pairs.UncoveredPairs.rebuild
     monkeypatch.setattr(uncovered_pairs.UncoveredPairs, "rebuild", lambda self: calls.append(1) or rebuild(self))
@@ -151,7 +162,7 @@ def test_properties(n, d, seed):
     assert list(islice(facility_location(x, device="cpu", block=32), n // 2)) == found[: n // 2]  # a prefix is a budget
     assert (np.diff(gains[1:]) <= 1e-5).all()
     assert gains.sum() == pytest.approx(n, rel=1e-4)  # d(all rows) = Σ cos(v, v)
-    assert gains[: n // 2].sum() == pytest.approx(n * coverage(x, rows[: n // 2], device="cpu"), rel=1e-4, abs=1e-4)
+    assert gains[: n // 2].sum() == pytest.approx(n * coverage(x, np.array(rows[: n // 2])), rel=1e-4, abs=1e-4)
 
 
 @settings(max_examples=15, deadline=None)
@@ -195,15 +206,6 @@ def test_stochastic_equals_the_plain_one_and_its_seed():
     assert sum(gain for _, gain in runs[0][:20]) > 0.85 * exact
 
 
-@pytest.mark.parametrize("similarity", ["cosine", "shifted"])
-def test_coverage(similarity):
-    x = clustered(150, 8, seed=14)
-    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
-    s = unit @ unit[[3, 90, 17]].T
-    expected = (s if similarity == "cosine" else (1 + s) / 2).max(1).mean()
-    assert coverage(x, [3, 90, 17], similarity=similarity, device="cpu", block=2) == pytest.approx(expected, rel=1e-5)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -232,8 +234,6 @@ def test_bad_rows_are_counted(value, message):
     x[4] = value
     with pytest.raises(ValueError, match=message):
         facility_location(x, device="cpu")
-    with pytest.raises(ValueError, match=message):
-        coverage(x, [0], device="cpu")
 
 
 @pytest.mark.parametrize("bad", [np.zeros((0, 3)), np.zeros(4), np.ones((3, 2), dtype=np.int64)])
