@@ -62,7 +62,10 @@ def draw(dataset: Dataset, *, scores: Scores, k: int | None, seed: int) -> list[
 
     Raises:
         ValueError: k outside 1 to the rows there are, or no row that can be evolved.
+        TypeError: no `Dataset`.
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"the pool is a {type(dataset).__name__}; give one datasets.Dataset, such as one split")
     if k is not None and not 1 <= k <= len(dataset):
         raise ValueError(f"k={k}; the seed set has at least 1 row and at most the dataset's {len(dataset):,}")
     wanted = min(SEEDS, len(dataset)) if k is None else k

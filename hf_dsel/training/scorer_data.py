@@ -81,12 +81,15 @@ def scorer_data(
         BadTrainingData: a column that is missing, a score outside 1 to 6, a text that is not in the template, too few
             samples.
         ValueError: an option outside its range.
+        TypeError: no `Dataset`.
 
     >>> rows = {"text": ["Q: a S:", "Q: b S:"], "score": [1, 4], "scores": ["complexity"] * 2}
     >>> data = scorer_data(Dataset.from_dict(rows), template="Q: {instruction} S:", held_out=0.5)
     >>> len(data.training), len(data.held_out)
     (1, 1)
     """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"the rows are a {type(dataset).__name__}; give one datasets.Dataset, such as one split")
     if not 0 <= held_out < 1:
         raise ValueError(f"held_out={held_out!r}; it is a part of the samples, at least 0 and below 1")
     missing = [name for name in ("text", "score") if name not in dataset.column_names]

@@ -143,7 +143,7 @@ def train_scorer(
 
 
 def check_output(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """The folder, when it may be written to.
+    """The folder, when it may be written to. Only the main process looks: it writes there while others still come.
 
     Raises:
         OutputInTheWay: it holds something; an earlier scorer may be replaced where that is wished.
@@ -151,8 +151,9 @@ def check_output(out: str | os.PathLike[str], *, overwrite: bool) -> Path:
     folder = Path(out).expanduser()
     if folder.exists() and not folder.is_dir():
         raise OutputInTheWay(f"out={str(out)!r} is a file; give a folder")
-    if folder.is_dir() and any(folder.iterdir()):
-        if not (folder / SETTINGS_FILE).is_file():
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if there - {SETTINGS_FILE} and is_main_process():  # that file alone is what a stopped training leaves
+        if SETTINGS_FILE not in there:
             raise OutputInTheWay(f"out={str(out)!r} is not empty and holds no scorer; give another folder")
         if not overwrite:
             raise OutputInTheWay(f"out={str(out)!r} holds a scorer already; give another folder, or overwrite it")

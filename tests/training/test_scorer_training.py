@@ -8,14 +8,14 @@ import pytest
 import torch
 import transformers as tf
 import yaml
-from datasets import Dataset
+from datasets import Dataset, DatasetDict
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 import hf_dsel
 from hf_dsel.scorers.deita import COMPLEXITY, QUALITY
 from hf_dsel.scorers.models import ModelNotLoaded, release
 from hf_dsel.scorers.score_templates import SETTINGS_FILE, LabelNotOneToken, WrongScorer
-from hf_dsel.training.scorer_training import OutputInTheWay, prepare, train_scorer
+from hf_dsel.training.scorer_training import OutputInTheWay, check_output, prepare, train_scorer
 
 from ..conftest import save, sizes
 
@@ -205,6 +205,9 @@ def test_folders_in_the_way(trained, tiny_qwen2, tmp_path):
     with pytest.raises(OutputInTheWay, match="is a file"):
         train_scorer(table(), tiny_qwen2, tmp_path / "notes.txt")
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+    (tmp_path / "stopped").mkdir()
+    (tmp_path / "stopped" / SETTINGS_FILE).write_text("{}")  # all that a stopped training leaves
+    assert check_output(tmp_path / "stopped", overwrite=False) == tmp_path / "stopped"
 
 
 def test_a_scorer_is_replaced_and_the_new_one_is_measured(tiny_qwen2, tmp_path):
@@ -240,6 +243,13 @@ def test_models_that_cannot_be_trained(tiny_bert, tmp_path):
         with pytest.raises(ModelNotLoaded, match=message):
             train_scorer(table(), model, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_whole_dataset_dict_is_refused(tiny_qwen2, tmp_path):
+    with pytest.raises(TypeError, match="DatasetDict; give one datasets.Dataset"):
+        train_scorer(DatasetDict({"train": table(samples=2)}), tiny_qwen2, tmp_path / "s")
+    with pytest.raises(TypeError, match="DatasetDict; give one datasets.Dataset"):
+        hf_dsel.evolve(DatasetDict({"train": table(samples=2)}), hf_dsel.Endpoint(model="m", store=tmp_path))
 
 
 def test_without_held_out_rows_there_is_no_table(tiny_qwen2, tmp_path):
