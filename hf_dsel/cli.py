@@ -271,9 +271,16 @@ def _read(parser: _Parser, arguments: list[str], command: str) -> dict[str, Any]
             raise BadConfig(f"{path}: {key} must be true or false, got {file[key]!r}")
     if command in ("score", "select"):
         return merged(file, flags)  # which knows that k, fraction and max_tokens are one budget
-    if isinstance(file.get("training"), dict) and "training" in flags:
-        flags["training"] = {**file["training"], **flags["training"]}
+    file = {key: _number(found) for key, found in file.items()}
+    if isinstance(file.get("training"), dict):
+        file["training"] = {key: _number(found) for key, found in file["training"].items()}
+        flags["training"] = {**file["training"], **flags.get("training", {})}
     return {**file, **flags}
+
+
+def _number(found: Any) -> Any:
+    """A number where YAML reads a text: it wants a point in 2.0e-5, and people write 2e-5."""
+    return value(found) if isinstance(found, str) and isinstance(value(found), float) else found
 
 
 def _param(text: str, flag: str) -> tuple[str, Any]:

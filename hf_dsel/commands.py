@@ -93,9 +93,13 @@ def evolve(options: dict[str, Any]) -> int:
         raise BadConfig("which model writes and ranks? Add --model NAME, and --base-url URL for your own server")
     if not options.get("scores"):
         raise BadConfig("which score is it for? Add --scores complexity or --scores quality")
+    if not isinstance(options.get("extra_body") or {}, dict):
+        raise BadConfig(
+            f"extra_body must be a mapping such as {{reasoning_effort: low}}, got {options['extra_body']!r}"
+        )
     endpoint = Endpoint(**{k: options[k] for k in ENDPOINT if options.get(k) is not None})
     rule = {k: options[k] for k in EVOLUTION if options.get(k) is not None}
-    check_evolution(**{k: v for k, v in rule.items() if k not in ("k", "seed", "temperature")})
+    check_evolution(**{k: v for k, v in rule.items() if k not in ("k", "seed")})
     if out is not None:
         endpoint.check()
     dataset = _opened(options)

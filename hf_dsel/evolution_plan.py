@@ -92,8 +92,9 @@ def plan_evolution(
         ValueError, hf_dsel.evolution_prompts.BadPrompt: what `evolve` would raise for these options.
     """
     files = check_evolution(
-        scores=scores, rounds=rounds, asks=asks, max_tokens=max_tokens, prompts=prompts, template=template
-    )
+        scores=scores, rounds=rounds, prompts=prompts, template=template, asks=asks, max_tokens=max_tokens,
+        temperature=temperature,
+    )  # fmt: skip
     chains = draw(dataset, scores=scores, k=k, seed=seed)
     first = [
         rewriting(

@@ -89,8 +89,9 @@ def evolve(
     Differs: the prompts are in our own words; the variants are shuffled before they are ranked.
     """
     files = check_evolution(
-        scores=scores, rounds=rounds, asks=asks, max_tokens=max_tokens, prompts=prompts, template=template
-    )
+        scores=scores, rounds=rounds, prompts=prompts, template=template, asks=asks, max_tokens=max_tokens,
+        temperature=temperature,
+    )  # fmt: skip
     chains = draw(dataset, scores=scores, k=k, seed=seed)
     methods = [drawn_methods(files, seed, chain.seed_row, rounds) for chain in chains]
     for number in range(rounds):
@@ -123,10 +124,11 @@ def check_evolution(
     *,
     scores: Scores,
     rounds: int = 5,
-    asks: int = 3,
-    max_tokens: int = 1024,
     prompts: str | Path | None = None,
     template: str | None = None,
+    asks: int = 3,
+    max_tokens: int = 1024,
+    temperature: float = 0.7,
 ) -> Prompts:
     """The prompts, after a check of the options of `evolve` that need no data.
 
@@ -137,6 +139,8 @@ def check_evolution(
     for name, value in (("rounds", rounds), ("asks", asks), ("max_tokens", max_tokens)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r}; it is a whole number, at least 1")
+    if not temperature >= 0:
+        raise ValueError(f"temperature={temperature!r}; it is a number, at least 0")
     if template is not None:
         score_templates.check_template(template, scores)
     return files
@@ -159,7 +163,12 @@ def _method(files: Prompts, chain: Chain, drawn: str) -> str | None:
 
 
 def rewriting(template: str, chain: Chain, scores: Scores, *, max_tokens: int, temperature: float) -> Request:
-    """The request for the next variant: I(r) from I(r-1), or R(r) from the same instruction and R(r-1)."""
+    """The request for the next variant: I(r) from I(r-1), or R(r) from the same instruction and R(r-1).
+
+    >>> chain = Chain(0, "Add 1 and 2.", None, [Variant(None, "Add 1 and 2."), Variant("more", "Add 1, 2 and 3.")])
+    >>> rewriting("Harder: {instruction}", chain, "complexity", max_tokens=9, temperature=0).messages[0]["content"]
+    'Harder: Add 1, 2 and 3.'
+    """
     texts = {"instruction": chain.texts[-1]}
     if scores == "quality":
         texts = {"instruction": chain.instruction, "response": chain.texts[-1]}

@@ -66,6 +66,8 @@ def draw(dataset: Dataset, *, scores: Scores, k: int | None, seed: int) -> list[
     """
     if not isinstance(dataset, Dataset):
         raise TypeError(f"the pool is a {type(dataset).__name__}; give one datasets.Dataset, such as one split")
+    if seed < 0:
+        raise ValueError(f"seed={seed}; it is a whole number, at least 0")
     if k is not None and not 1 <= k <= len(dataset):
         raise ValueError(f"k={k}; the seed set has at least 1 row and at most the dataset's {len(dataset):,}")
     wanted = min(SEEDS, len(dataset)) if k is None else k

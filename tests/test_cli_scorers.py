@@ -74,7 +74,8 @@ def test_evolve_writes_what_evolve_returns(place, server, capsys):
 
 def test_a_file_says_the_same_and_flags_win(place, server):
     file = {"dataset": "pool.parquet", "model": "strong", "base_url": server.url, "store": "answers", "k": 9, "seed": 7,
-            "scores": "quality", "rounds": 3, "max_tokens": 77, "out": "by-file", "extra_body": {"reasoning_effort": "low"}}  # fmt: skip
+            "scores": "quality", "rounds": 3, "max_tokens": 77, "out": "by-file",
+            "extra_body": {"reasoning_effort": "low"}}  # fmt: skip
     (place / "e.yaml").write_text(yaml.safe_dump(file))
     assert run("evolve --config e.yaml --k 2 --rounds 1") == 0
     found = load_dataset("by-file", split="train")
@@ -131,6 +132,9 @@ def test_a_server_that_is_not_there(place, capsys):
         ("--model m --scores complexity --out made --roundz 3", "unknown argument '--roundz'; did you mean '--rounds'"),
         ("--model m --scores complexity --out made --price-in 1", "price_in and price_out"),
         ("--model m --scores complexity --out pool.parquet", "is a file"),
+        ("--model m --scores complexity --out made --extra-body low", "extra_body must be a mapping"),
+        ("--model m --scores complexity --out made --temperature -1", "temperature=-1.0; it is a number, at least 0"),
+        ("--model m --scores complexity --seed -1 --dry-run", "seed=-1; it is a whole number, at least 0"),
     ],
 )  # fmt: skip
 def test_evolve_refuses_in_one_line(place, capsys, more, message):
@@ -180,10 +184,10 @@ def test_a_dry_run_of_the_training(made, place, tiny_qwen2, capsys):
 
 def test_train_scorer_from_a_file(made, place, tiny_qwen2):
     file = {"dataset": made, "model": tiny_qwen2, "out": "s", "epochs": 0.1, "training": {"weight_decay": 0.2}}
-    (place / "t.yaml").write_text(yaml.safe_dump(file))
+    (place / "t.yaml").write_text(yaml.safe_dump(file) + "learning_rate: 1e-4\n")
     assert run("train-scorer --config t.yaml --training max_grad_norm=0.5") == 0
     text = (place / "s/README.md").read_text()
-    assert "max_grad_norm = 0.5" in text and "weight_decay = 0.2" in text
+    assert all(part in text for part in ("max_grad_norm = 0.5", "weight_decay = 0.2", "learning_rate = 0.0001,"))
 
 
 @pytest.mark.parametrize(

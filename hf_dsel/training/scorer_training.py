@@ -262,6 +262,8 @@ def _fit(ready: Prepared, model: str, folder: Path, options: Mapping[str, Any], 
         "report_to": "none", "bf16": has_fast_bfloat16(device), "use_cpu": device.type == "cpu",
         "trust_remote_code": loading["trust_remote_code"],
     }  # fmt: skip
+    if "gradient_checkpointing" not in options:  # the old name of the same
+        defaults["activation_checkpointing"] = device.type != "cpu"
     fixed = {"output_dir": str(folder), "max_length": None, "model_init_kwargs": loaded}
     config = trl.SFTConfig(**{**defaults, **options, **fixed})
     trainer = trl.SFTTrainer(
