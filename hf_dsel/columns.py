@@ -71,6 +71,33 @@ def read_column(dataset: Dataset, name: str) -> Column:
     return column
 
 
+def read_turns(dataset: Dataset, name: str) -> Column:
+    """A column of lists with one number a turn, such as `quality_turns`.
+
+    Returns:
+        a Column of objects, each a float64 array with NaN where a turn has no number; `valid` is False for null rows.
+
+    Raises:
+        MissingColumn: no such column.
+        BadColumn: not a list of numbers, or infinite numbers.
+    """
+    if name not in dataset.column_names:
+        raise MissingColumn(f"no column {name!r}; the dataset has {dataset.column_names}")
+    chunked = dataset.data.column(name)
+    if not (pa.types.is_list(chunked.type) or pa.types.is_large_list(chunked.type)):
+        raise BadColumn(f"column {name!r} has the type {chunked.type}; expected a list of numbers, one a turn")
+    if dataset._indices is not None:
+        chunked = chunked.take(pa.array(dataset._indices.column(0).to_numpy()))
+    lengths = pc.fill_null(pc.list_value_length(chunked), 0).to_numpy()
+    values = np.asarray(pc.cast(pc.list_flatten(chunked), pa.float64()).to_numpy(), np.float64)  # null becomes NaN
+    rows = np.empty(len(lengths), object)
+    rows[:] = np.split(values, np.cumsum(lengths)[:-1]) if len(lengths) else []
+    bad = [i for i in np.unique(np.repeat(np.arange(len(lengths)), lengths)[np.isinf(values)])]
+    if bad:
+        raise BadColumn(f"column {name!r} has infinite values in {len(bad):,} rows, first {first(bad)}")
+    return Column(name, rows, _valid(chunked))
+
+
 def _valid(chunked: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     if chunked.null_count == 0:
         return np.ones(len(chunked), np.bool_)

@@ -35,6 +35,10 @@ def from_stream(dataset: IterableDataset, strategy: Any, budget: dict[str, Any],
         )
     given = {n: v for n, v in budget.items() if v is not None}
     if not hasattr(strategy, "keys"):
+        if getattr(strategy, "near_mean", None) is not None:
+            raise TypeError(
+                "near_mean needs the mean of the whole pool, which a stream does not show; give low= and high="
+            )
         if given:
             raise BudgetError(f"{name} on a stream keeps what passes; use .take(n) on the result instead of {given}")
         return dataset.filter(strategy)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from hf_dsel.budget import Budget, BudgetError, Picks, rows_asked
-from hf_dsel.columns import MissingColumn, first, read_column
+from hf_dsel.columns import MissingColumn, first, read_column, read_turns
 from hf_dsel.one_pass import Shortfall, from_stream
 from hf_dsel.progress import count, say
 from hf_dsel.scoring import described, score
@@ -145,10 +145,11 @@ def _select(
             f"max_tokens needs the column {TOKENS!r}. Add it with the tokenizer that you train with: dataset = "
             "dataset.map(hf_dsel.Length(of='example', unit='tokens', tokenizer='your/model'), batched=True)"
         )
-    names = [*strategy.needs(), *([TOKENS] if budget["max_tokens"] is not None else [])]
-    arrays, usable, left_out = _read(dataset, names)
+    turns = [n for n in getattr(strategy, "turn_columns", lambda: ())() if n in dataset.column_names]
+    names = [*strategy.needs(), *([TOKENS] if budget["max_tokens"] is not None else []), *turns]
+    arrays, usable, left_out = _read(dataset, names, turns)
     spendable = _budget(rows, budget["max_tokens"], arrays, usable, left_out)
-    columns = {n: arrays[n] for n in strategy.needs()}
+    columns = {n: arrays[n] for n in (*strategy.needs(), *turns)}
     picks = strategy.pick(columns, spendable, np.random.default_rng(seed))
     _check_picks(picks, spendable, strategy)
     shortfall = max(rows - len(picks.indices), 0) if rows is not None else 0
@@ -209,10 +210,10 @@ def _how_to_add(name: str, scorer: Any) -> str:
 
 
 def _read(
-    dataset: Dataset, names: list[str]
+    dataset: Dataset, names: list[str], turns: list[str]
 ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.int64], dict[str, int]]:
     """The columns without the rows that have a null in any of them, those rows' numbers, and why the others are out."""
-    read = {name: read_column(dataset, name) for name in names}
+    read = {name: (read_turns if name in turns else read_column)(dataset, name) for name in names}
     valid = np.ones(len(dataset), np.bool_)
     left_out: Counter[str] = Counter()
     for name, column in read.items():

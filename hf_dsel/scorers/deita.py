@@ -53,7 +53,7 @@ class DeitaComplexity:
         template: the text that the model reads, with `{instruction}`; the label is read after it. None is the one in
             the model's `hf_dsel_scorer.json`, or else that of the released scorer, `COMPLEXITY`.
         turns: "all", "first" or "last".
-        combine: how the turns' scores become the row's: "mean", "sum", "min" or "max".
+        combine: how the turns' scores become the row's: "sum" (the paper's), "mean", "min" or "max".
         side: which side of a preference pair; the columns of the rejected one begin with `rejected_`.
         revision, trust_remote_code, dtype, device, max_length, batch_tokens: see `CausalLM`.
 
@@ -75,7 +75,7 @@ class DeitaComplexity:
     _: KW_ONLY
     template: str | None = None
     turns: rows.Which = "all"
-    combine: Combine = "mean"
+    combine: Combine = "sum"
     side: rows.Side = "chosen"
     revision: str | None = None
     trust_remote_code: bool = False
@@ -148,7 +148,7 @@ class DeitaQuality:
     _: KW_ONLY
     template: str | None = None
     turns: rows.Which = "all"
-    combine: Combine = "mean"
+    combine: Combine = "sum"
     side: rows.Side = "chosen"
     revision: str | None = None
     trust_remote_code: bool = False

@@ -17,7 +17,9 @@ A strategy is a frozen dataclass with two methods::
             return Picks(order, -columns[self.column][order])
 
 `select_by(Shortest(), k=1000)` takes the instance. To give it a name, put it in the entry-point group
-`hf_dsel.strategies` of your package. `open_ended = True` on the class says that it can do without a budget.
+`hf_dsel.strategies` of your package. `open_ended = True` on the class says that it can do without a budget. A method
+`turn_columns()` names columns with a list of numbers a row, one a turn, that `pick` gets as well where the dataset has
+them: objects, each a float64 array, NaN where a turn has no number.
 """
 
 from __future__ import annotations

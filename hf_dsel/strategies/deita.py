@@ -12,7 +12,10 @@ import numpy.typing as npt
 
 from hf_dsel.budget import Budget, FloatArray, Picks
 from hf_dsel.ops.near_duplicates import first_come
+from hf_dsel.scorers.deita import DeitaComplexity, DeitaQuality
 from hf_dsel.scorers.embed import Embed
+from hf_dsel.scorers.options import check_choice
+from hf_dsel.scorers.turn_values import COMBINATIONS, Combine
 from hf_dsel.strategies import Columns, numbers, vectors
 
 
@@ -30,14 +33,24 @@ class Deita:
     spent. When the pool runs out first, fewer rows are kept, with a warning. Gains are the scores s;
     `selection_similarity` is the largest similarity to the rows kept before (none for the first).
 
+    Conversations: where the dataset has `complexity_turns` and `quality_turns` too (the scorers write them), s is the
+    sum over the turns of c·q, as in the paper. A turn that lacks one of the two does not count; a row without any
+    turn that has both is not selected.
+
+    On a raw pool the columns are computed first, with the models of the paper: its two released scorers, and the last
+    token of Mistral-7B. These are three 7B models. The light way to the embedding, a hundred times faster, is
+    `dataset = hf_dsel.score(dataset, hf_dsel.Embed("sentence-transformers/all-MiniLM-L6-v2"))` before; the paper found
+    model-based embeddings better (App. B). Smaller scorers come out of `hf-dsel train-scorer`.
+
     Args:
         threshold: largest cosine similarity allowed, in [-1, 1].
-        complexity, quality, embedding: the columns to read.
+        combine: "sum", "mean", "min" or "max" of the turns' c·q. A sum favours long conversations.
+        complexity, quality, embedding: the columns to read; `_turns` is added for the numbers of the turns.
 
     Raises:
-        ValueError: a threshold outside [-1, 1].
+        ValueError: a threshold outside [-1, 1], an unknown combination, or turns that do not go together.
 
-    Source: DEITA (Liu et al. 2024), Algorithm 1 and Section 2.5; threshold 0.9 there.
+    Source: DEITA (Liu et al. 2024), Algorithm 1 and Section 2.5; threshold 0.9 there; turns: Section 2.2 and the code.
     Differs: the paper's text compares a cosine distance with the threshold, its code a similarity, as here. Its batched
     mode also drops a row for being near a dropped one; here only kept rows count. Sorting is stable.
 
@@ -53,6 +66,7 @@ class Deita:
     """
 
     threshold: float = 0.9
+    combine: Combine = "sum"
     complexity: str = "complexity"
     quality: str = "quality"
     embedding: str = "embedding"
@@ -60,23 +74,49 @@ class Deita:
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
+        check_choice("combine", self.combine, COMBINATIONS)
 
     def needs(self) -> dict[str, Any]:
-        """Two scores and an embedding; the default embedder is the paper's code's."""
-        return {self.complexity: None, self.quality: None, self.embedding: paper_embedder()}
+        """Two scores and an embedding; the defaults are the paper's models."""
+        return {
+            self.complexity: DeitaComplexity() if self.complexity == "complexity" else None,
+            self.quality: DeitaQuality() if self.quality == "quality" else None,
+            self.embedding: paper_embedder(),
+        }
+
+    def turn_columns(self) -> tuple[str, str]:
+        """The scores of the turns, read where the dataset has them."""
+        return f"{self.complexity}_turns", f"{self.quality}_turns"
 
     def pick(self, columns: Columns, budget: Budget, rng: np.random.Generator) -> Picks:
         """Algorithm 1."""
-        score = numbers(columns, self.complexity) * numbers(columns, self.quality)  # line 4: s = q * c
+        of_turns = [columns[name] for name in self.turn_columns() if name in columns]
+        if len(of_turns) == 2:
+            score = self._over_turns(*of_turns)
+        else:
+            score = numbers(columns, self.complexity) * numbers(columns, self.quality)  # line 4: s = q * c
         return best_first(vectors(columns, self.embedding), score, self.threshold, budget)
+
+    def _over_turns(self, complexity: npt.NDArray[Any], quality: npt.NDArray[Any]) -> FloatArray:
+        """Σ over the turns of c·q, or what `combine` says; NaN for a row without a turn that has both."""
+        if unlike := [i for i, (c, q) in enumerate(zip(complexity, quality, strict=True)) if len(c) != len(q)]:
+            i = unlike[0]
+            raise ValueError(
+                f"{' and '.join(self.turn_columns())} have different numbers of turns in {len(unlike):,} rows (the "
+                f"first: {len(complexity[i])} and {len(quality[i])}); compute both with the same turns="
+            )
+        products = [(c * q)[~np.isnan(c * q)].tolist() for c, q in zip(complexity, quality, strict=True)]
+        return np.asarray([COMBINATIONS[self.combine](p) if p else np.nan for p in products], np.float64)
 
 
 def best_first(embeddings: npt.NDArray[Any], score: FloatArray, threshold: float, budget: Budget) -> Picks:
-    """Rows by score, largest first, without those more similar than `threshold` to one kept before."""
+    """Rows by score, largest first, without those more similar than `threshold` to one kept before; NaN is left out."""
     similarity: list[float] = []
+    order = np.argsort(-score, kind="stable")  # NaN comes last
+    order = order[: len(order) - int(np.isnan(score).sum())]
 
     def kept() -> Iterator[tuple[int, float]]:
-        for row, nearest in first_come(embeddings, order=np.argsort(-score, kind="stable"), threshold=threshold):
+        for row, nearest in first_come(embeddings, order=order, threshold=threshold):
             similarity.append(np.nan if nearest is None else nearest)
             yield row, float(score[row])
 

@@ -25,11 +25,13 @@ class Threshold:
         column: the score.
         low, high: the bounds; leave one out for none. At least one is needed.
         inclusive: keep scores equal to a bound too.
+        near_mean: instead of bounds: scores at most this far from the mean of the pool. It makes pools whose rows are
+            equally good, on which ways to diversity are compared. For `Dataset.filter`, `fit` it first.
 
     Raises:
-        ValueError: no bound, or low not below high.
+        ValueError: no bound, low not below high, or bounds beside `near_mean`.
 
-    Source: survey, Eq. 4.
+    Source: survey, Eq. 4; `near_mean`: DEITA, App. A (2, on complexity × quality).
 
     >>> from datasets import Dataset
     >>> import hf_dsel
@@ -38,17 +40,26 @@ class Threshold:
     [0.9, 0.5]
     >>> pool.filter(Threshold(column="ifd", high=0.3))["ifd"][:]
     [0.2]
+    >>> pool.filter(Threshold(column="ifd", near_mean=0.3).fit(pool["ifd"][:]))["ifd"][:]
+    [0.9, 0.5]
     """
 
     column: str = "quality"
     low: float | None = None
     high: float | None = None
     inclusive: bool = False
+    near_mean: float | None = None
     open_ended: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        if self.near_mean is not None:
+            if self.low is not None or self.high is not None:
+                raise ValueError("threshold takes near_mean=, or low= and high=, not both")
+            if not self.near_mean >= 0:
+                raise ValueError(f"near_mean is a distance of at least 0, got {self.near_mean}")
+            return
         if self.low is None and self.high is None:
-            raise ValueError("threshold needs low=, high= or both")
+            raise ValueError("threshold needs low=, high= or both, or near_mean=")
         if self.low is not None and self.high is not None and not self.low < self.high:
             if not (self.inclusive and self.low == self.high):
                 raise ValueError(f"low must be below high, got low={self.low} and high={self.high}")
@@ -57,8 +68,24 @@ class Threshold:
         """The score column."""
         return {self.column: None}
 
+    def fit(self, scores: Any) -> Threshold:
+        """The same rule with bounds in place of `near_mean`, from the mean of these scores; None is left out.
+
+        Raises:
+            ValueError: no score at all.
+        """
+        if self.near_mean is None:
+            return self
+        values = np.asarray([s for s in scores if s is not None], np.float64)
+        if not len(values):
+            raise ValueError("there are no scores to take the mean of")
+        mean = float(values.mean())
+        return Threshold(column=self.column, low=mean - self.near_mean, high=mean + self.near_mean, inclusive=True)
+
     def inside(self, score: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
         """Which scores lie between the bounds (Eq. 4)."""
+        if self.near_mean is not None:
+            raise ValueError("near_mean needs the pool: use .fit(dataset[column][:]), or select_by")
         kept = np.ones(len(score), np.bool_)
         if self.low is not None:
             kept &= score >= self.low if self.inclusive else score > self.low
@@ -77,5 +104,5 @@ class Threshold:
     def pick(self, columns: Columns, budget: Budget, rng: np.random.Generator) -> Picks:
         """The rows inside, in order."""
         score = numbers(columns, self.column)
-        order = budget.fitting(np.flatnonzero(self.inside(score)))
+        order = budget.fitting(np.flatnonzero(self.fit(score).inside(score)))
         return Picks(order, score[order])

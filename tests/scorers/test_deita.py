@@ -505,10 +505,10 @@ def test_hash_pickle_join_and_settings(scorer, name, tiny_qwen2):
     assert Hasher.hash(made) == before
     copied = pickle.loads(pickle.dumps(made))
     assert copied == made and copied.on_rows is None
-    assert made.joined(scorer(tiny_qwen2)) is made and made.joined(scorer(tiny_qwen2, combine="sum")) is None
+    assert made.joined(scorer(tiny_qwen2)) is made and made.joined(scorer(tiny_qwen2, combine="max")) is None
     found = made.settings()
     assert json.loads(json.dumps(found)) == found and found["scorer"] == scorer.__name__ and found["algorithm"] >= 1
-    assert found == scorer(tiny_qwen2, batch_tokens=3).settings() != scorer(tiny_qwen2, combine="sum").settings()
+    assert found == scorer(tiny_qwen2, batch_tokens=3).settings() != scorer(tiny_qwen2, combine="max").settings()
     assert scorer("gpt2").settings()["template"] is None
 
 

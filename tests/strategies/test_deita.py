@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, List, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_dsel import MissingColumn, Shortfall, select
+from hf_dsel import BadColumn, MissingColumn, Shortfall, select
 from tests.strategies.reference import best_first_loop, clustered, pool_of, unit
 
 
@@ -66,9 +66,74 @@ def test_exact_duplicates_leave_one():
     assert record.indices.tolist() == best_first_loop(x, np.arange(20.0), 0.9999, 20)
 
 
-def test_the_scores_have_no_default():
-    with pytest.raises(MissingColumn, match=r"missing: \['complexity', 'quality'\]"):
-        select(Dataset.from_dict({"text": ["a"]}), "deita", k=1)
+def test_the_defaults_are_the_papers_models():
+    with pytest.raises(MissingColumn, match=r"DeitaComplexity\(\).*DeitaQuality\(\).*Mistral-7B"):
+        select(Dataset.from_dict({"text": ["a"]}), "deita", k=1, compute=False)
+    with pytest.raises(MissingColumn, match=r"missing: \['mine'\]"):  # no model makes a column of that name
+        select(Dataset.from_dict({"text": ["a"]}), "deita", k=1, complexity="mine")
+
+
+TURNS = st.lists(st.one_of(st.none(), st.integers(1, 6).map(float)), min_size=0, max_size=4)
+
+
+SAME_TURNS = TURNS.flatmap(
+    lambda c: st.tuples(st.just(c), st.lists(st.sampled_from([None, 2.0, 5.0]), min_size=len(c), max_size=len(c)))
+)
+
+
+@settings(max_examples=50)
+@given(
+    rows=st.lists(SAME_TURNS, min_size=1, max_size=12),
+    combine=st.sampled_from(["sum", "mean", "min", "max"]),
+    view=st.booleans(),
+)
+@pytest.mark.filterwarnings("ignore::hf_dsel.Shortfall")
+def test_conversations_are_combined_over_their_turns(rows, combine, view):
+    """The plain loop: turn by turn, a turn without one of the two left out, a row without any turn never kept."""
+    how = {"sum": sum, "mean": lambda p: sum(p) / len(p), "min": min, "max": max}[combine]
+    if view:
+        rows = rows[::-1]
+    expected = []
+    for i, (complexity, quality) in enumerate(rows):
+        products = [c * q for c, q in zip(complexity, quality, strict=True) if c is not None and q is not None]
+        if products:
+            expected.append((-how(products), i))
+    number, numbers = Value("float64"), List(Value("float32"))
+    pool = Dataset.from_dict(
+        {
+            "complexity": [1.0] * len(rows), "quality": [1.0] * len(rows),  # what the turns say wins
+            "complexity_turns": [c for c, _ in rows], "quality_turns": [q for _, q in rows],
+            "embedding": np.eye(12, dtype=np.float32)[: len(rows)],
+        },
+        Features({"complexity": number, "quality": number, "complexity_turns": numbers, "quality_turns": numbers,
+                  "embedding": List(Value("float32"), length=12)}),
+    )  # fmt: skip
+    if view:
+        pool = pool.select(range(len(rows)))
+    record = select(pool, "deita", combine=combine)
+    assert record.indices.tolist() == [i for _, i in sorted(expected)]
+    np.testing.assert_allclose(record.gains, [-s for s, _ in sorted(expected)], rtol=1e-6)
+
+
+def test_a_null_row_of_turns_is_not_considered():
+    pool = pool_of(np.eye(3, dtype=np.float32), complexity=[1.0, 2.0, 3.0], quality=[1.0, 1.0, 1.0])
+    pool = pool.add_column("complexity_turns", [[1.0], [2.0], None], feature=List(Value("float32")))
+    assert select(pool, "deita").indices.tolist() == [1, 0]  # one of the two alone: the rows' own numbers, no turns
+    pool = pool.add_column("quality_turns", [[1.0], [1.0], [1.0]], feature=List(Value("float32")))
+    assert select(pool, "deita").indices.tolist() == [1, 0]
+
+
+def test_turns_must_go_together():
+    pool = pool_of(np.eye(2, dtype=np.float32), complexity=[1.0, 2.0], quality=[1.0, 1.0])
+    pool = pool.add_column("complexity_turns", [[1.0, 2.0], [2.0]], feature=List(Value("float32")))
+    pool = pool.add_column("quality_turns", [[1.0], [1.0]], feature=List(Value("float32")))
+    with pytest.raises(ValueError, match=r"different numbers of turns in 1 rows \(the first: 2 and 1\)"):
+        select(pool, "deita")
+    with pytest.raises(ValueError, match="combine='product'; it is one of"):
+        select(pool, "deita", combine="product")
+    pool = pool.remove_columns("quality_turns").add_column("quality_turns", ["a", "b"])
+    with pytest.raises(BadColumn, match="one a turn"):
+        select(pool, "deita")
 
 
 def test_permutation_equivariance():

@@ -1,11 +1,13 @@
 """Threshold: Eq. 4, as a strategy and as a filter."""
 
+import warnings
+
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Features, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_dsel import select, select_by
+from hf_dsel import Shortfall, select, select_by
 from hf_dsel.strategies.threshold import Threshold
 
 POOL = Dataset.from_dict({"s": [1.0, 2.0, 3.0, 4.0]})
@@ -31,6 +33,35 @@ def test_dataset_filter_and_stream():
     rule = Threshold(column="s", high=3)
     assert POOL.filter(rule)["s"][:] == POOL.filter(rule, batched=True)["s"][:] == [1.0, 2.0]
     assert [r["s"] for r in select_by(POOL.to_iterable_dataset(), rule)] == [1.0, 2.0]
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-9, 9).map(float)), min_size=1), st.integers(0, 9))
+def test_near_the_mean(scores, distance):
+    known = [s for s in scores if s is not None]
+    if not known:
+        return
+    mean = sum(known) / len(known)
+    expected = [i for i, s in enumerate(scores) if s is not None and mean - distance <= s <= mean + distance]
+    pool = Dataset.from_dict({"s": scores}, Features({"s": Value("float64")}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Shortfall)  # between two values, perhaps none
+        assert select(pool, "threshold", column="s", near_mean=distance).indices.tolist() == expected
+    rule = Threshold(column="s", near_mean=distance).fit(scores)
+    assert [i for i, s in enumerate(scores) if rule({"s": s})] == expected
+
+
+def test_the_mean_needs_the_pool():
+    rule = Threshold(column="s", near_mean=1)
+    with pytest.raises(ValueError, match=r"\.fit\("):
+        rule({"s": 1.0})
+    with pytest.raises(TypeError, match="mean of the whole pool"):
+        select_by(POOL.to_iterable_dataset(), rule)
+    with pytest.raises(ValueError, match="not both"):
+        Threshold(column="s", near_mean=1, low=2)
+    with pytest.raises(ValueError, match="at least 0, got -1"):
+        Threshold(column="s", near_mean=-1)
+    with pytest.raises(ValueError, match="no scores"):
+        rule.fit([None])
 
 
 def test_bad_bounds():
