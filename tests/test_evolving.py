@@ -64,7 +64,8 @@ def test_complexity_grows_round_by_round(tmp_path):
 
 
 def test_quality_grows_beside_the_same_instruction(tmp_path):
-    found, _ = run(strong_model, tmp_path, scores="quality", rounds=2)
+    found, server = run(strong_model, tmp_path, scores="quality", rounds=2)
+    assert all("rivers." in prompt for prompt in server.prompts)  # rewritings and rankings show the instruction
     first = found.select(range(3))
     assert first["instruction"][:] == ["Name 0 rivers.\nin Asia"] * 3
     assert first["response"][:] == ["River 0.", "River 0. more", "River 0. more more"] == first["variants"][0]
@@ -79,6 +80,13 @@ def test_methods_are_drawn_for_each_row_and_round(tmp_path):
     drawn = [m for row in range(200) for m in drawn_methods(files, 42, row, 5)]
     assert all(150 <= drawn.count(name) <= 250 for name in files.methods) and len(drawn) == 1000
     assert drawn != [m for row in range(200) for m in drawn_methods(files, 43, row, 5)]
+
+
+def test_rankings_show_the_variants_of_each_row_in_an_order_of_its_own(tmp_path):
+    _, server = run(strong_model, tmp_path, pool(9), rounds=3)
+    rankings = [prompt for prompt in server.prompts if "Reply with" in prompt]
+    orders = {tuple(line[-1] for line in ranking(prompt).splitlines()) for prompt in rankings}
+    assert len(rankings) == 9 and len(orders) > 3
 
 
 def test_draws_do_not_hang_on_the_number_of_rounds():
