@@ -11,6 +11,7 @@ from typing import Any
 
 from datasets import Dataset, List
 
+from hf_dsel.conditions import rows_where
 from hf_dsel.endpoint import Endpoint
 from hf_dsel.evolution_plan import plan_evolution
 from hf_dsel.evolving import check_evolution
@@ -68,7 +69,7 @@ def select(options: dict[str, Any]) -> int:
         show(plan(dataset, block.rule, scorers=block.first_scorers, k=block.k, fraction=block.fraction,
                    max_tokens=block.max_tokens))  # fmt: skip
         if block.conditions:
-            show(f"of these rows only those with {' and '.join(map(str, block.conditions))} will be considered")
+            show(_considered(block, dataset))
         return 0
     scored = block.scored(dataset)
     if out is None or not is_main_process():
@@ -156,6 +157,18 @@ def train_scorer(options: dict[str, Any]) -> int:
         show(f"{report}\n\nwrote {out}: the model, {SETTINGS_FILE} and README.md with these numbers")
         show(f"score: hf-dsel score DATASET --scorer {shlex.quote(f'{scorer}:model={out}')} --out DIR")
     return 0
+
+
+def _considered(block: SelectionBlock, dataset: Dataset) -> str:
+    """How many rows `where` leaves, as far as the columns are there, and what a fraction is a fraction of."""
+    known = [c for c in block.conditions if c.column in dataset.column_names]
+    rows = len(rows_where(dataset, known)[0])
+    most = "" if len(known) == len(block.conditions) else "at most "
+    text = f"of these rows only those with {' and '.join(map(str, block.conditions))} will be considered"
+    text += f": {most}{count(rows, 'row')}" if known else ""
+    if block.fraction is not None:
+        text += f"; fraction={block.fraction:g} is of those, {most or 'about '}{round(block.fraction * rows):,}"
+    return text
 
 
 def _replay(options: dict[str, Any], out: Path | None) -> int:

@@ -224,7 +224,12 @@ def _turns(format_name: str, row: dict[str, Any], side: Side) -> tuple[Turn, ...
     if format_name == "sharegpt":
         return _split((), messages_of(row["conversations"], "conversations"))
     if format_name == "prompt_completion":
-        return _split(_prompt(row["prompt"], "prompt"), _answer(row["completion"], "completion"))
+        prompt = _prompt(row["prompt"], "prompt")
+        return (
+            (Turn(prompt, None),)
+            if row["completion"] is None
+            else _split(prompt, _answer(row["completion"], "completion"))
+        )
     if format_name == "prompt":
         return (Turn(_prompt(row["prompt"], "prompt"), None),)
     if format_name == "alpaca":
@@ -265,7 +270,7 @@ def _alpaca(row: dict[str, Any]) -> tuple[Turn, ...]:
     answer = "output" if "output" in row else "response"
     system = (Message("system", row["system"]),) if row.get("system") else ()
     user = Message("user", f"{instruction}\n{extra}" if extra else instruction)
-    return (Turn((*system, user), _string(row[answer], answer)),)
+    return (Turn((*system, user), None if row[answer] is None else _string(row[answer], answer)),)
 
 
 def _pair(row: dict[str, Any], side: Side) -> tuple[tuple[Message, ...], tuple[Message, ...]]:

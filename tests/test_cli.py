@@ -124,6 +124,17 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be_done(place, tiny_qwen2,
     assert sorted(p.name for p in place.iterdir()) == before
 
 
+def test_a_dry_run_says_what_a_fraction_is_a_fraction_of(place, tiny_qwen2, capsys):
+    few = "select pool.parquet --strategy random --fraction 0.5 --dry-run --where quality<3"  # 0, 1, 2 of 0..10, cyclic
+    assert run(few) == 0
+    rows = sum(i % 11 < 3 for i in range(40))
+    assert f"only those with quality < 3 will be considered: {rows} rows; fraction=0.5 is of those, about " in (
+        capsys.readouterr().out
+    )
+    assert run(f"{few} --where ifd<1 --scorer IFD:model={tiny_qwen2}") == 0
+    assert f"considered: at most {rows} rows; fraction=0.5 is of those, at most " in capsys.readouterr().out
+
+
 def test_pairs_are_written_for_dpo(place, capsys):
     turns = [[{"role": "user", "content": f"Q{i}"}, {"role": "assistant", "content": f"A{i}"}] for i in range(9)]
     bad = [[turn[0], {"role": "assistant", "content": "no"}] for turn in turns]
@@ -201,7 +212,7 @@ ZERO = "select pool.parquet --strategy"
      (f"{ZERO} random -k 3 --fraction 0.5 --out o", "give one of k, fraction and max_tokens; got k=3, fraction=0.5"),
      (f"{ZERO} random --out o", "give one of k (rows), fraction"),
      (f"{ZERO} random --fraction 1.5 --out o", "fraction must be in (0, 1], got 1.5"),
-     (f"{ZERO} deita -k 3 --out o", "deita reads ['complexity'], which the dataset lacks"),
+     (f"{ZERO} deita -k 3 --param complexity=c --out o", "deita reads ['c'], which the dataset lacks"),
      (f"{ZERO} top_k -k 3 --param column=instruction --out o", "column 'instruction' holds text"),
      (f"{ZERO} qdit -k 3 --scorer IFD:model=./nosuch --out o", "model='./nosuch': no such folder"),
      (f"{ZERO} qdit -k 3 --scorer IFD --out o", "scorer IFD:"),

@@ -70,7 +70,9 @@ def test_through_datasets_with_columns_in_any_order():
     pool = Dataset.from_dict({"output": ["b", None], "extra": [1, 2], "input": ["i", None], "instruction": ["a", "c"]})
     first, second = rows.read(pool[:])
     assert first.turns[0].plain_prompt == "a\ni\n"
-    assert second.problem == "output is null, not a string"
+    assert second.problem is None and second.turns[0].response is None  # a prompt without an answer yet
+    [row] = rows.read({"prompt": ["a"], "completion": [None]})
+    assert row.problem is None and (row.turns[0].instruction, row.turns[0].response) == ("a", None)
 
 
 def test_history_and_system():

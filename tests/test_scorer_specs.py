@@ -19,7 +19,8 @@ def test_words_become_scorers(spec, scorer):
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("ifd:model=x", "unknown scorer 'ifd'; .*Known: CausalLM, .*Embed, IFD, Judge"), ("Lenth", "did you mean 'Length'"),
+    [("ifd:model=x", "unknown scorer 'ifd'; .*Known: CausalLM, .*Embed, IFD, Judge"),
+     ("Lenth", "did you mean 'Length'"),
      ("Length:off=response", "no option 'off'; did you mean 'of'"), ("IFD:modle=x", "did you mean 'model'"),
      ("IFD:model=x,columns=nll", "no option 'columns'"), ("Length:unit=pages", "unit='pages'.*'chars'"),
      ("Length:response", "'response' in .* is no option; write option=value"), ("IFD", "scorer IFD: .*'model'"),
