@@ -9,6 +9,10 @@ import pytest
 from datasets import Dataset, Features, List, Value
 
 import hf_dsel
+from hf_dsel.scorer_specs import scorer_names
+
+from .scripted_server import ScriptedServer
+from .strong_model import strong_model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -34,8 +38,8 @@ def pool():
     )  # fmt: skip
 
 
-def test_there_are_three_blocks():
-    assert len(BLOCKS) == 3
+def test_there_are_four_blocks():
+    assert len(BLOCKS) == 4
 
 
 def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
@@ -50,24 +54,37 @@ def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
     assert len(names["subset"]) == 6 and "ifd" in names["subset"].column_names
 
 
+def test_a_scorer_of_your_own(pool, tiny_qwen2, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    with ScriptedServer(strong_model) as server:
+        code = BLOCKS[1].replace("http://localhost:8000/v1", server.url).replace("Qwen/Qwen2.5-0.5B", tiny_qwen2)
+        code = code.replace("max_requests=20_000", "store='answers'").replace("k=2000", "k=6, rounds=2")
+        assert code.count(server.url) == code.count(tiny_qwen2) == code.count("k=6") == code.count("store=") == 1
+        names = {"pool": pool.remove_columns("quality"), "hf_dsel": hf_dsel}
+        exec(code, names)
+    assert len(names["evolved"]) == 18
+    assert all(1 <= value <= 6 for value in names["pool"]["quality"][:])
+
+
 def test_why_and_replay(pool, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"pool": pool, "hf_dsel": hf_dsel}
-    exec(BLOCKS[1].replace("k=1000", "k=7"), names)
+    exec(BLOCKS[2].replace("k=1000", "k=7"), names)
     assert len(names["record"]) == 7 and (tmp_path / "selection.json").exists()
 
 
 def test_your_own_strategy(pool):
     names = {"pool": pool, "__name__": "yours"}
-    exec(BLOCKS[2].replace("k=100", "k=8"), names)
+    exec(BLOCKS[3].replace("k=100", "k=8"), names)
     assert names["subset"]["response_words"][:] == [6] * 8
 
 
 def test_every_strategy_has_a_row_and_every_scorer_is_named():
     for name in hf_dsel.strategy_names():
         assert f"| `{name}` |" in README
-    for name in ("Length", "NLL", "Perplexity", "IFD", "CausalLM", "Embed"):
-        assert f"| `{name}(" in README and hasattr(hf_dsel, name)
+    for name in scorer_names():
+        assert f"`{name}(" in README and hasattr(hf_dsel, name)
 
 
 def test_the_commands_name_things_that_exist():

@@ -4,7 +4,8 @@
     hf-dsel sft --config recipes/deita_sft/sft.yaml      the same as one file
 
 With scores of your own: --complexity and --quality name their columns. Without, IFD stands in for complexity and the
-length of the first response for quality; DEITA's own scorers have 13 billion parameters.
+length of the first response for quality; DEITA's own scorers have 7 billion parameters (recipes/deita_full makes small
+ones).
 """
 
 import argparse
