@@ -203,23 +203,27 @@ class GreedyCover:
         """
         bound = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         with true_float32():
-            for group in self.cover.argsort().chunk(GROUPS):
-                cover, size = self.cover[group], len(group)
-                second = torch.zeros(self.unit.shape[1], self.unit.shape[1], device=self.unit.device)
-                first, cross = torch.zeros_like(second[0]), torch.zeros_like(second[0])
-                for part, m in zip(group.split(COLUMNS), cover.split(COLUMNS), strict=True):
-                    x = self.unit[part]
-                    second += x.T @ x
-                    first += x.sum(0)
-                    cross += m @ x
-                m_sum, m_square = float(cover.double().sum()), float(cover.double().square().sum())
-                for start in range(0, len(rows), COLUMNS):
-                    x = self.unit[rows[start : start + COLUMNS]]
+            groups = [self._moments(group) for group in self.cover.argsort().chunk(GROUPS)]
+            for start in range(0, len(rows), COLUMNS):
+                x = self.unit[rows[start : start + COLUMNS]]
+                for size, first, second, cross, m_sum, m_square in groups:
                     z = (x @ first).double() - m_sum
-                    square = ((x @ second) * x).sum(1).double() - 2 * (x @ cross).double() + m_square
+                    square = (x @ second).mul_(x).sum(1).double() - 2 * (x @ cross).double() + m_square
                     square.clamp_min_(0).add_(1e-5 * size)  # float32 noise, rounded up
                     bound[start : start + COLUMNS] += (z + 1e-5 * size + (size * square).sqrt()) / 2
         self.gain[rows] = torch.minimum(self.gain[rows], bound)
+
+    def _moments(self, group: torch.Tensor) -> tuple[int, torch.Tensor, torch.Tensor, torch.Tensor, float, float]:
+        """|G|, Σ x_v, Σ x_v x_vᵀ, Σ m_v x_v, Σ m_v and Σ m_v² over a group of rows."""
+        cover = self.cover[group]
+        second = torch.zeros(self.unit.shape[1], self.unit.shape[1], device=self.unit.device)
+        first, cross = torch.zeros_like(second[0]), torch.zeros_like(second[0])
+        for part, m in zip(group.split(COLUMNS), cover.split(COLUMNS), strict=True):
+            x = self.unit[part]
+            second += x.T @ x
+            first += x.sum(0)
+            cross += m @ x
+        return len(group), first, second, cross, float(cover.double().sum()), float(cover.double().square().sum())
 
     def _refresh(self) -> None:
         """All gains, exact, in one pass over half of the products: a tile serves a in I, v in J and the reverse."""

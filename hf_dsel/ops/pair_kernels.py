@@ -101,20 +101,23 @@ def lower(
 
 
 @njit(nogil=True, cache=True)
-def turn(length: Array, partner: Array, similarity: Array, begin: Array, v_of: Array, similarity_of: Array) -> None:
+def turn(
+    start: Array, length: Array, partner: Array, similarity: Array, begin: Array, v_of: Array, similarity_of: Array
+) -> None:
     """The same pairs listed by a: those of a lie from begin[a] to begin[a + 1]. `begin` is given as zeros."""
-    for at in range(len(partner)):
-        begin[partner[at] + 1] += 1
+    for v in range(len(start)):
+        for block in range(start.shape[1]):
+            for at in range(start[v, block], start[v, block] + length[v, block]):
+                begin[partner[at] + 1] += 1
     for a in range(len(begin) - 1):
         begin[a + 1] += begin[a]
     to = begin[:-1].copy()
-    at = 0
-    for v in range(len(length)):
-        for _ in range(length[v]):
-            a = partner[at]
-            v_of[to[a]], similarity_of[to[a]] = v, similarity[at]
-            to[a] += 1
-            at += 1
+    for block in range(start.shape[1]):  # the a of one block at a time: the ends of their lists fit the cache
+        for v in range(len(start)):
+            for at in range(start[v, block], start[v, block] + length[v, block]):
+                a = partner[at]
+                v_of[to[a]], similarity_of[to[a]] = v, similarity[at]
+                to[a] += 1
 
 
 @njit(nogil=True, cache=True)

@@ -234,19 +234,16 @@ class UncoveredPairs:
     def join_lists(self) -> None:
         """Make every list one piece, give the spare room back, and list the pairs by a as well. Compiled loops only."""
         loops = self._loops()
+        start, length = self.start.numpy(), self.length.numpy()
+        old = self.partner.numpy(), self.similarity.numpy()
+        self._begin = np.zeros(len(start) + 1, np.int64)
+        self._v_of, self._similarity_of = np.empty(self.used, np.int32), np.empty(self.used, np.float32)
+        loops.turn(start, length, *old, self._begin, self._v_of, self._similarity_of)
         partner, similarity = self.partner.new_empty(self.used), self.similarity.new_empty(self.used)
-        loops.join(
-            self.start.numpy(), self.length.numpy(), self.partner.numpy(), self.similarity.numpy(), partner.numpy(),
-            similarity.numpy(),
-        )  # fmt: skip
+        loops.join(start, length, *old, partner.numpy(), similarity.numpy())
         self.partner, self.similarity = partner, similarity
         self.start, self.length = self.start[:, :1].contiguous(), self.length[:, :1].contiguous()
         self._runs = [(0, slice(0, len(self.start)), self.used)]
-        self._begin = np.zeros(len(self.start) + 1, np.int64)
-        self._v_of, self._similarity_of = np.empty(self.used, np.int32), np.empty(self.used, np.float32)
-        loops.turn(
-            self.length[:, 0].numpy(), partner.numpy(), similarity.numpy(), self._begin, self._v_of, self._similarity_of
-        )
 
     def cover_with(self, pick: int) -> None:
         """Take a row into A: `raise_cover` without any product, after `join_lists`."""

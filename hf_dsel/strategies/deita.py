@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,20 @@ from hf_dsel.scorers.options import check_choice
 from hf_dsel.scorers.turn_values import COMBINATIONS, Combine
 from hf_dsel.strategies import Columns, numbers, vectors
 
+Embedder = Literal["last_token", "minilm"]
+
 
 def paper_embedder() -> Embed:
     """The encoder of DEITA's released code: the last token of Mistral-7B over the whole example."""
     return Embed(model="mistralai/Mistral-7B-v0.1", of="example", pooling="last")
+
+
+def light_embedder() -> Embed:
+    """A sentence encoder of 22 million parameters over the whole example, of which it reads 256 tokens."""
+    return Embed(model="sentence-transformers/all-MiniLM-L6-v2", of="example")
+
+
+EMBEDDERS = {"last_token": paper_embedder, "minilm": light_embedder}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +48,17 @@ class Deita:
     turn that has both is not selected.
 
     On a raw pool the columns are computed first, with the models of the paper: its two released scorers, and the last
-    token of Mistral-7B. These are three 7B models. The light way to the embedding, a hundred times faster, is
-    `dataset = hf_dsel.score(dataset, hf_dsel.Embed("sentence-transformers/all-MiniLM-L6-v2"))` before; the paper found
-    model-based embeddings better (App. B). Smaller scorers come out of `hf-dsel train-scorer`.
+    token of Mistral-7B. These are three 7B models. embedder="minilm" is the light way to the third; the paper found
+    embeddings of the kind of the first better (App. B). Smaller scorers come out of `hf-dsel train-scorer`.
 
     Args:
         threshold: largest cosine similarity allowed, in [-1, 1].
         combine: "sum", "mean", "min" or "max" of the turns' c·q. A sum favours long conversations.
         complexity, quality, embedding: the columns to read; `_turns` is added for the numbers of the turns.
+        embedder: what computes a missing embedding: "last_token" (Mistral-7B, the paper's) or "minilm".
 
     Raises:
-        ValueError: a threshold outside [-1, 1], an unknown combination, or turns that do not go together.
+        ValueError: a threshold outside [-1, 1], an unknown combination or embedder, or turns that do not go together.
 
     Source: DEITA (Liu et al. 2024), Algorithm 1 and Section 2.5; threshold 0.9 there; turns: Section 2.2 and the code.
     Differs: the paper's text compares a cosine distance with the threshold, its code a similarity, as here. Its batched
@@ -70,18 +80,20 @@ class Deita:
     complexity: str = "complexity"
     quality: str = "quality"
     embedding: str = "embedding"
+    embedder: Embedder = "last_token"
     open_ended: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_threshold(self.threshold)
         check_choice("combine", self.combine, COMBINATIONS)
+        check_choice("embedder", self.embedder, EMBEDDERS)
 
     def needs(self) -> dict[str, Any]:
         """Two scores and an embedding; the defaults are the paper's models."""
         return {
             self.complexity: DeitaComplexity() if self.complexity == "complexity" else None,
             self.quality: DeitaQuality() if self.quality == "quality" else None,
-            self.embedding: paper_embedder(),
+            self.embedding: EMBEDDERS[self.embedder](),
         }
 
     def turn_columns(self) -> tuple[str, str]:

@@ -6,7 +6,9 @@ from datasets import Dataset, Features, List, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hf_dsel import BadColumn, MissingColumn, Shortfall, select
+from hf_dsel import BadColumn, DeitaComplexity, DeitaQuality, Embed, MissingColumn, Shortfall, select, select_by
+from hf_dsel.strategies import deita
+from hf_dsel.strategies.deita import Deita
 from tests.strategies.reference import best_first_loop, clustered, pool_of, unit
 
 
@@ -73,6 +75,29 @@ def test_the_defaults_are_the_papers_models():
         select(Dataset.from_dict({"text": ["a"]}), "deita", k=1, complexity="mine")
 
 
+def test_the_embedder_of_a_missing_embedding():
+    with pytest.raises(MissingColumn, match="MiniLM"):
+        select(pool_of(np.eye(2), complexity=[1, 2], quality=[1, 1]).remove_columns("embedding"), "deita", k=1,
+               compute=False, embedder="minilm")  # fmt: skip
+    with pytest.raises(ValueError, match="embedder='mini'; it is one of 'last_token', 'minilm'"):
+        Deita(embedder="mini")
+
+
+def test_a_raw_pool_is_scored_with_the_defaults(monkeypatch, tiny_qwen2, tiny_bert):
+    """The one call on a raw pool, with small models in the place of the large ones."""
+    monkeypatch.setattr(deita, "DeitaComplexity", lambda: DeitaComplexity(tiny_qwen2, template=TEMPLATE))
+    monkeypatch.setattr(deita, "DeitaQuality", lambda: DeitaQuality(tiny_qwen2, template=TEMPLATE + " {response}:"))
+    monkeypatch.setitem(deita.EMBEDDERS, "minilm", lambda: Embed(tiny_bert, of="example"))
+    talk = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    pool = Dataset.from_dict({"messages": [talk, talk * 2, talk + talk[:1]]})
+    subset = select_by(pool, "deita", k=1, embedder="minilm", threshold=1)
+    row = subset[0]
+    assert len(row["complexity_turns"]) == len(row["quality_turns"]) == 2
+    expected = sum(c * q for c, q in zip(row["complexity_turns"], row["quality_turns"], strict=True))
+    assert row["selection_gain"] == pytest.approx(expected, rel=1e-6) and row["messages"] == talk * 2
+
+
+TEMPLATE = "Score {instruction}:"
 TURNS = st.lists(st.one_of(st.none(), st.integers(1, 6).map(float)), min_size=0, max_size=4)
 
 
