@@ -300,7 +300,7 @@ def kernels(device: torch.device) -> ModuleType | None:
         from hf_dsel.ops import pair_kernels
     except ModuleNotFoundError:
         return None
-    except ImportError as error:  # such as a numpy newer than numba knows
+    except (ImportError, RuntimeError) as error:  # a numpy that numba does not know yet; no place for its cache
         warnings.warn(f"numba cannot be used, so facility location takes longer: {error}", stacklevel=2)
         return None
     return pair_kernels
