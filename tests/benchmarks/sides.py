@@ -202,6 +202,65 @@ def deita_05_loop() -> Result:
     return _loop(0.5)
 
 
+# --- k-center and nearest neighbours ---
+
+
+def k_center_ours() -> Result:
+    from hf_dsel.ops.k_center import k_center
+
+    x = embeddings(40_000)
+    list(islice(k_center(x[:1000], device="cpu"), 50))  # threads and pages awake
+    start = time.perf_counter()
+    found = list(islice(k_center(x, device="cpu"), 1000))
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "picks": [row for row, _ in found], "gains": [gain or 0.0 for _, gain in found]}
+
+
+def k_center_loop() -> Result:
+    """Every row beside every pick, in float32, one pick at a time."""
+    x = embeddings(40_000)
+
+    def work() -> Iterable[int]:
+        points = x.astype(np.float32)
+        size = (points**2).sum(1)
+        picks = [0]
+        nearest = np.full(len(points), np.inf, np.float32)
+        while len(picks) < 1000:
+            last = picks[-1]
+            nearest = np.minimum(nearest, size - 2 * (points @ points[last]) + size[last])
+            nearest[last] = -np.inf
+            picks.append(int(nearest.argmax()))
+        return picks
+
+    return _timed(work)
+
+
+def knn_ours() -> Result:
+    from hf_dsel.ops.nearest_neighbours import neighbour_distances
+
+    x = embeddings(40_000)
+    neighbour_distances(x[:2000], device="cpu")
+
+    def work() -> Iterable[tuple[int, float]]:
+        distance = neighbour_distances(x, device="cpu")
+        order = np.argsort(-distance, kind="stable")[:1000]
+        return zip(order.tolist(), distance[order].tolist(), strict=True)
+
+    return _timed_gains(work)
+
+
+def knn_scikit_learn() -> Result:
+    from sklearn.neighbors import NearestNeighbors
+
+    x = embeddings(40_000)
+
+    def work() -> Iterable[int]:
+        fitted = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(x.astype(np.float32))
+        return np.argsort(-fitted.kneighbors()[0][:, 0], kind="stable")[:1000]
+
+    return _timed(work)
+
+
 # --- CUDA ---
 
 

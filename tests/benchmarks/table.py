@@ -97,6 +97,14 @@ def deita_05() -> dict[str, Any]:
     return _row("first_come 0.5 / numpy loop", "52,002→6,000", "deita_05_ours", "deita_05_loop", "≥ 10")
 
 
+def k_center() -> dict[str, Any]:
+    return _row("k_center / numpy loop", "40,000→1,000", "k_center_ours", "k_center_loop", "≥ 1.5")
+
+
+def knn() -> dict[str, Any]:
+    return _row("knn / scikit-learn", "40,000", "knn_ours", "knn_scikit_learn", "≥ 1")
+
+
 def random_million() -> dict[str, Any]:
     found = measure("random_million")
     return {
@@ -162,6 +170,8 @@ ROWS: tuple[Callable[[], dict[str, Any]], ...] = (
     qdit_bounded,
     deita_09,
     deita_05,
+    k_center,
+    knn,
     causal_lm,
     deita_quality,
     random_million,
