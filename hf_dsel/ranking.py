@@ -19,8 +19,8 @@ LOWEST, HIGHEST = 1, 6
 ALONE = "no other variant to rank it with"
 # A line of its own: [2] Score: 5, also without "Score:", with list marks, bold type, "Response 2", "5/6", a full stop
 LINE = re.compile(
-    r"^[ \t>*_`-]*\[ *(?:response|instruction|variant)? *(\d+) *\][ \t*_]*(?:score)?[ \t*_]*[:=]?[ \t*_`]*"
-    r"(-?\d+(?:[.,]\d+)?)(?: */ *6)?[ \t\r*_`.]*$",
+    r"^[ \t>*_`-]*\[ *+(?:response|instruction|variant)? *+(\d{1,9}) *\][ \t*_]*+(?:score)?[ \t*_]*+[:=]?[ \t*_`]*+"
+    r"(-?\d{1,9}(?:[.,]\d+)?)(?: */ *6)?[ \t\r*_`.]*$",  # *+ gives nothing back: a line of 20,000 "_" takes no time
     re.IGNORECASE | re.MULTILINE,
 )
 

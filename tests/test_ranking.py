@@ -89,6 +89,16 @@ def test_the_thoughts_before_a_reply_are_not_read():
     assert read_scores("<think>\n[1] Score: 2?\n</think>\n[1] Score: 3", n=1) == (3,)
 
 
+def test_the_thoughts_of_a_server_that_leaves_out_their_beginning():
+    assert read_scores("[1] Score: 2?\n</think>\n[1] Score: 3", n=1) == (3,)
+
+
+@pytest.mark.parametrize("reply", ["[1] " + "_" * 20_000, "[1] Score: " + "1" * 20_000, f"[{'1' * 20_000}] 2"])
+def test_a_model_that_repeats_itself_is_malformed_and_takes_no_time(reply):
+    with pytest.raises(Malformed, match=r"no score for \[1\]"):
+        read_scores(reply, n=1)
+
+
 # --- asking ---
 
 
