@@ -17,7 +17,7 @@ NEEDED_TO_RANK = ("{variants}",)
 PLACE = re.compile(r"\{(instruction|response|variants|lines|n)\}")
 TAG = "<rewritten>"
 TAGGED = re.compile(r"<rewritten>(.*?)</rewritten>", re.DOTALL)
-THOUGHT = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
+THOUGHT = re.compile(r"\A(?:\s*<think>.*?|(?:(?!<think>).)*?)</think>", re.DOTALL)  # some servers keep <think> back
 
 
 class BadPrompt(ValueError):

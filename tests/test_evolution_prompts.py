@@ -8,6 +8,12 @@ from hf_dsel.endpoint import Malformed
 from hf_dsel.evolution_prompts import OURS, BadPrompt, filled, load_prompts, read_rewritten, read_whole
 
 
+def test_thoughts_whose_beginning_the_server_keeps_back():
+    reply = "Perhaps <rewritten>no</rewritten>?\n</think>\n\n<rewritten>Yes.</rewritten>"
+    assert read_rewritten(reply) == "Yes." == read_whole("Hm.\n</think>Yes.")
+    assert read_whole("Say <think>a</think> twice.") == "Say <think>a</think> twice."
+
+
 @pytest.mark.parametrize("scores", ["complexity", "quality"])
 def test_our_prompts_leave_no_place_open(scores):
     prompts = load_prompts(scores)

@@ -219,7 +219,7 @@ def values_of(criteria: Sequence[Criterion], text: str) -> dict[str, float]:
     >>> values_of([read_criterion("accuracy"), read_criterion("complexity")], "accuracy: 4.5\\ncomplexity: 2")
     {'accuracy': 4.5, 'complexity': 2.0}
     """
-    said = re.sub(r"\A\s*<think>.*?</think>", "", text, flags=re.DOTALL)
+    said = re.sub(r"\A(?:\s*<think>.*?|(?:(?!<think>).)*?)</think>", "", text, flags=re.DOTALL)
     return {c.name: c.read(said, alone=len(criteria) == 1) for c in criteria}
 
 

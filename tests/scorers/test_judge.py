@@ -235,7 +235,7 @@ def test_a_prompt_and_a_pattern_of_ones_own(tmp_path):
         ("- accuracy: 0", 0),
         ("`accuracy: 2`", 2), ("accuracy = 1.", 1), ("4", 4), (" 4.5\n", 4.5), ("4/5", 4), ("**5**", 5), ("4.", 4),
         ("The answer is fine.\naccuracy: 4\nBecause.", 4), ("<think>accuracy: 1\n2</think>\naccuracy: 4", 4),
-        ("accuracy: +4", 4), ("accuracy: 4.0", 4),
+        ("accuracy: +4", 4), ("accuracy: 4.0", 4), ("accuracy: 1\n2</think>\naccuracy: 4", 4),
     ],
 )  # fmt: skip
 def test_answers_that_are_read(text, value):
