@@ -76,7 +76,7 @@ class Threshold:
         """
         if self.near_mean is None:
             return self
-        values = np.asarray([s for s in scores if s is not None], np.float64)
+        values = np.asarray([s for s in scores if s is not None and s == s], np.float64)  # null, NaN in numpy
         if not len(values):
             raise ValueError("there are no scores to take the mean of")
         mean = float(values.mean())

@@ -50,6 +50,13 @@ def test_near_the_mean(scores, distance):
     assert [i for i, s in enumerate(scores) if rule({"s": s})] == expected
 
 
+def test_a_row_without_a_score_does_not_count_in_the_mean():
+    pool = Dataset.from_dict({"quality": [1.0, None, 3.0, 9.0]})
+    for values in (pool["quality"][:], pool.with_format("numpy")["quality"][:]):
+        fitted = Threshold(near_mean=2).fit(values)
+        assert (fitted.low, fitted.high) == pytest.approx((13 / 3 - 2, 13 / 3 + 2))
+
+
 def test_the_mean_needs_the_pool():
     rule = Threshold(column="s", near_mean=1)
     with pytest.raises(ValueError, match=r"\.fit\("):
