@@ -16,7 +16,7 @@ from hf_dsel.scorers import options
 from hf_dsel.scorers.batching import RowCount, tokens_a_batch
 from hf_dsel.scorers.label_expectation import expected_labels
 from hf_dsel.scorers.models import Checkpoint
-from hf_dsel.scorers.score_templates import TEXTS, Reading, Scores, check_template, template_of
+from hf_dsel.scorers.score_templates import TEXTS, Reading, Scores, check_template, template_of, training_of
 from hf_dsel.scorers.turn_values import Combine, TurnValues, row_value
 
 ALGORITHM = 1
@@ -213,6 +213,8 @@ def _settings(scorer: Scorer, scores: Scores) -> dict[str, Any]:
     found = options.settings_of(scorer, ALGORITHM)
     if Path(_checkpoint(scorer).folder).is_dir():  # the template that lies beside the weights counts too
         found["template"] = _template(scorer, scores)
+        if (training := training_of(_checkpoint(scorer))) is not None:  # a scorer trained anew into the same folder
+            found["training"] = training
     return found
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Scores = Literal["complexity", "quality"]
 LABELS = ("1", "2", "3", "4", "5", "6")
-SETTINGS_FILE = "hf_dsel_scorer.json"  # {"scores": "complexity" | "quality", "template": "..."} in the model's folder
+SETTINGS_FILE = "hf_dsel_scorer.json"  # in the model's folder: "scores", "template" and an id of the "training"
 RELEASED: dict[str, Scores] = {
     "hkust-nlp/deita-complexity-scorer": "complexity",
     "hkust-nlp/deita-quality-scorer": "quality",
@@ -116,6 +116,15 @@ def settings_path(checkpoint: Checkpoint) -> str | None:
     )
 
 
+def training_of(checkpoint: Checkpoint) -> str | None:
+    """What tells one training into the model's folder from another, as the settings file there has it, or None."""
+    path = Path(checkpoint.folder) / SETTINGS_FILE
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["training"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def _must_score(wanted: Scores, found: Scores, checkpoint: Checkpoint) -> None:
     if wanted != found:
         right = {"complexity": "DeitaComplexity", "quality": "DeitaQuality"}[found]
@@ -189,7 +198,11 @@ class Reading:
         )
         stripped = self.template.rstrip()
         sample = self._sample.rstrip()
-        if stripped != self.template and all(len(self._label_tokens(sample, x) or ()) == 1 for x in LABELS):
+        if (
+            stripped != self.template
+            and PLACE.split(stripped)[-1]
+            and all(len(self._label_tokens(sample, x) or ()) == 1 for x in LABELS)
+        ):
             return text + (
                 "Without the white space at the end every label is one: train on and pass such a template, "
                 f"template={stripped!r}."

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -19,7 +20,7 @@ from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.scorer_specs import nearest
 from hf_dsel.scorers.deita import DeitaComplexity, DeitaQuality
 from hf_dsel.scorers.models import Checkpoint, ModelNotLoaded, has_fast_bfloat16, pick_device, release
-from hf_dsel.scorers.score_templates import SETTINGS_FILE, LabelNotOneToken, Reading, Scores
+from hf_dsel.scorers.score_templates import PLACE, SETTINGS_FILE, LabelNotOneToken, Reading, Scores
 from hf_dsel.training.scorer_card import card
 from hf_dsel.training.scorer_data import Examples, ScorerData, scorer_data
 from hf_dsel.training.scorer_report import ScorerReport, agreements
@@ -126,7 +127,7 @@ def train_scorer(
     data = ready.data
     if is_main_process():
         folder.mkdir(parents=True, exist_ok=True)  # settings first: weights without them would be read wrongly
-        settings = {"scores": data.scores, "template": data.template}
+        settings = {"scores": data.scores, "template": data.template, "training": uuid.uuid4().hex}
         (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     config = {
         "num_train_epochs": epochs, "learning_rate": learning_rate, "per_device_train_batch_size": batch_size,
@@ -222,7 +223,7 @@ def readable(reading: Reading) -> Reading:
         return reading
     except LabelNotOneToken:
         stripped = replace(reading, template=reading.template.rstrip())
-        if stripped.template == reading.template:
+        if stripped.template == reading.template or not PLACE.split(stripped.template)[-1]:  # no ending is left
             raise
         try:
             _ = stripped.label_ids

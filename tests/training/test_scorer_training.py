@@ -53,7 +53,8 @@ def test_it_learns_and_the_scorer_loads_it(scores, tiny_qwen2, tmp_path):
     )
     assert report["scorer"].spearman > 0.8 > 0.5 > report["length"].spearman
     assert report["scorer"].within > 0.8 and report["scorer"].exact > 0.5 > report["most frequent score"].exact
-    assert json.loads((out / SETTINGS_FILE).read_text()) == {"scores": scores, "template": data["template"][0]}
+    saved = json.loads((out / SETTINGS_FILE).read_text())
+    assert saved.pop("training") and saved == {"scores": scores, "template": data["template"][0]}
     scorer = (hf_dsel.DeitaComplexity if scores == "complexity" else hf_dsel.DeitaQuality)(str(out), dtype="float32")
     easy, hard = (f"the 7 {LEVELS[i]}" for i in (0, 5))
     batch = {"prompt": [easy, hard], "completion": ["-", "-"]}
@@ -172,6 +173,8 @@ def test_a_tokenizer_for_which_no_ending_will_do(tmp_path):
     with pytest.raises(LabelNotOneToken, match="another ending"):
         train_scorer(table(samples=3), folder, tmp_path / "scorer")
     assert not (tmp_path / "scorer").exists()
+    with pytest.raises(LabelNotOneToken, match="Train on and pass a template= with another ending"):  # " " alone
+        prepare(table(samples=3, template="Rate {instruction} "), folder)
     template = "Query {instruction} is of complexity\n"
     assert prepare(table(samples=3, template=template), folder).reading.template == template
 
@@ -210,12 +213,16 @@ def test_folders_in_the_way(trained, tiny_qwen2, tmp_path):
     assert check_output(tmp_path / "stopped", overwrite=False) == tmp_path / "stopped"
 
 
-def test_a_scorer_is_replaced_and_the_new_one_is_measured(tiny_qwen2, tmp_path):
+def test_a_scorer_is_replaced_and_the_new_one_is_measured(tiny_qwen2, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     data = table(samples=12)
     train_scorer(data, tiny_qwen2, tmp_path / "s", held_out=0.25, epochs=0.1, learning_rate=1e-9)
-    before = hf_dsel.DeitaComplexity(str(tmp_path / "s"))({"prompt": ["the 7 food"]})["complexity"]
+    scorer, pool = hf_dsel.DeitaComplexity(str(tmp_path / "s")), Dataset.from_dict({"prompt": ["the 7 food"]})
+    before = scorer(pool[:])["complexity"]
+    assert hf_dsel.score(pool, scorer)["complexity"][:] == before
     train_scorer(data, tiny_qwen2, tmp_path / "s", held_out=0.25, overwrite=True, **FAST)
-    assert hf_dsel.DeitaComplexity(str(tmp_path / "s"))({"prompt": ["the 7 food"]})["complexity"] != before
+    after = scorer(pool[:])["complexity"]
+    assert after != before and hf_dsel.score(pool, scorer)["complexity"][:] == after  # not those of the first
 
 
 @pytest.mark.parametrize(
