@@ -1,0 +1,71 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""The row pass of `affinity_propagation.py`, compiled for CPUs by numba. Without numba torch does the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+Array = Any
+LANES = 256  # columns compared side by side: the two largest are kept for each lane, which a compiler vectorises
+
+
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "contract"})
+def update_rows(
+    r: Array,
+    s: Array,
+    h: Array,
+    first: int,
+    ceiling: Array,
+    floor: Array,
+    own: Array,
+    keep: float,
+    fresh: float,
+    alpha: float,
+    column: Array,
+    diagonal: Array,
+) -> None:
+    """One iteration for some rows of R, in place; adds their max(0, R) to `column`, without the diagonal.
+
+    `r`, `s`, `h` are those rows of R, S and H (`h` is not read where alpha is 0); `first` is the first one's number.
+    A[i, k] = min(floor[k], ceiling[k] − R[i, k]), and own[i] on the diagonal. `ceiling` and `floor` are changed for a
+    moment: each thread brings its own.
+    """
+    n = r.shape[1]
+    evidence = np.empty(n, r.dtype)
+    top, second = np.empty(LANES, r.dtype), np.empty(LANES, r.dtype)
+    zero = fresh - fresh
+    for row in range(len(r)):
+        i, x, near, past = first + row, r[row], s[row], h[row]
+        ceiling_i, floor_i, column_i = ceiling[i], floor[i], column[i]
+        ceiling[i], floor[i] = np.inf, own[i]
+        for k in range(n):
+            evidence[k] = min(ceiling[k] - x[k], floor[k]) + near[k]
+        ceiling[i], floor[i] = ceiling_i, floor_i
+        top[:], second[:] = -np.inf, -np.inf
+        whole = n - n % LANES
+        for start in range(0, whole, LANES):
+            part = evidence[start : start + LANES]
+            for lane in range(LANES):
+                second[lane] = max(second[lane], min(top[lane], part[lane]))
+                top[lane] = max(top[lane], part[lane])
+        for lane in range(n - whole):
+            value = evidence[whole + lane]
+            second[lane] = max(second[lane], min(top[lane], value))
+            top[lane] = max(top[lane], value)
+        most, next_most = top[0], second[0]
+        for lane in range(1, LANES):
+            next_most = max(next_most, second[lane], min(most, top[lane]))
+            most = max(most, top[lane])
+        for k in range(n):  # Eq. 3: the largest of the others is the second where k itself is the largest
+            other = next_most if evidence[k] == most else most
+            x[k] = keep * x[k] + fresh * (near[k] - other)
+        if alpha > 0:
+            for k in range(n):  # Eq. 6
+                x[k] += alpha * (past[k] - x[k])
+        diagonal[i] = x[i]
+        for k in range(n):
+            column[k] += max(x[k], zero)
+        column[i] = column_i
