@@ -68,8 +68,9 @@ def draw(dataset: Dataset, *, scores: Scores, k: int | None, seed: int) -> list[
         raise TypeError(f"the pool is a {type(dataset).__name__}; give one datasets.Dataset, such as one split")
     if seed < 0:
         raise ValueError(f"seed={seed}; it is a whole number, at least 0")
-    if k is not None and not 1 <= k <= len(dataset):
-        raise ValueError(f"k={k}; the seed set has at least 1 row and at most the dataset's {len(dataset):,}")
+    if k is not None and (k % 1 or not 1 <= k <= len(dataset)):
+        most = f"{len(dataset):,}"
+        raise ValueError(f"k={k}; the seed set has a whole number of rows, at least 1 and at most the dataset's {most}")
     wanted = min(SEEDS, len(dataset)) if k is None else k
     reasons: dict[str, int] = {}
     found: list[Chain] = []
