@@ -183,7 +183,7 @@ class Sender:
             raise ValueError(f"the content is {type(text).__name__}, not text")
         usage = output.usage
         counted = [getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")]
-        tokens = [n if isinstance(n, int) else None for n in counted]
+        tokens = [n if isinstance(n, int) and n >= 0 else None for n in counted]
         return Reply(self._clean(text or "").encode(errors="replace").decode(), choice.finish_reason, *tokens)
 
     async def _turn(self, most: int) -> None:

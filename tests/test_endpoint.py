@@ -198,6 +198,7 @@ def test_retry_after_forms():
     now = datetime(2026, 1, 1, tzinfo=UTC)
     assert retry_after({}) is None and retry_after({"retry-after": "soon"}) is None
     assert retry_after({"retry-after": "inf"}) is None and retry_after({"retry-after": "nan"}) is None
+    assert retry_after({"retry-after": f"Thu, {'9' * 20} Jan 2026 00:01:00 GMT"}) is None
     assert retry_after({"retry-after": "-3"}) == 0 and retry_after({"retry-after": " 1.5 "}) == 1.5
     assert retry_after({"retry-after": "Wed, 31 Dec 2025 23:00:00 GMT"}, now=now) == 0
     assert retry_after({"retry-after": "Thu, 01 Jan 2026 00:01:00 GMT"}, now=now) == 60
@@ -384,6 +385,11 @@ def test_tokens_are_estimated_where_the_server_counts_none(tmp_path):
         client.ask([ask_for(1)], parse=str)
     assert (client.tokens_in, client.tokens_out) == (9 // 4 + 4, 10) and client.cost == 6 + 20
     assert lines(tmp_path)[0]["tokens_in"] is None
+    unknown = completion("x" * 40).replace('"completion_tokens": 1', '"completion_tokens": -1')
+    with ScriptedServer(lambda r, n: Raw(body=unknown)) as server:
+        client = endpoint(server, tmp_path / "b")
+        client.ask([ask_for(1)], parse=str)
+    assert client.tokens_out == 10
 
 
 def test_forecast_sends_nothing(tmp_path):
