@@ -98,11 +98,12 @@ def read_rewritten(text: str) -> str:
     >>> read_rewritten("Sure!\\n<rewritten>\\nName two capitals.\\n</rewritten>")
     'Name two capitals.'
     """
-    found = TAGGED.findall(without_thoughts(text))
-    if len(found) == 1:
+    said = without_thoughts(text)
+    found = TAGGED.findall(said)
+    if len(found) == 1 and TAG not in found[0]:
         return _not_empty(found[0])
     if found:
-        raise Malformed(f"{len(found)} texts between <rewritten> and </rewritten>; one is wanted")
+        raise Malformed(f"{said.count(TAG)} texts between <rewritten> and </rewritten>; one is wanted")
     if TAG in text:
         raise Malformed("no </rewritten> after <rewritten>: the reply was cut off")
     raise Malformed("the reply holds no <rewritten>")

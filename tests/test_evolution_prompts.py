@@ -105,6 +105,7 @@ def test_what_stands_between_the_tags(reply, text):
         ("Name two.</rewritten>", "holds no <rewritten>"),
         ("<rewritten> \n </rewritten>", "empty"),
         ("<rewritten>a</rewritten> or <rewritten>b</rewritten>", "2 texts"),
+        ("<rewritten>Use <rewritten>a</rewritten> twice.</rewritten>", "2 texts"),
         ("</rewritten>a<rewritten>", "cut off"),
     ],
 )
