@@ -133,6 +133,7 @@ def affinity_propagation(
     Source: PIBE (InsBank) §3, Eqs. 3, 6 and 7, App. A; Frey & Dueck 2007.
     Differs: `damping` weighs the old message, as in Frey & Dueck; β of Eq. 6 weighs the new one (0.5 in both). The
         authors' code damps A too and adds noise to S. Ties need no noise here: equal rivals get equal messages.
+        scikit-learn moves each exemplar to the middle of its cluster in the end; these are the elected ones.
 
     >>> x = np.array([[0.0], [0.1], [0.2], [5.0], [5.1], [5.2]])
     >>> affinity_propagation(x, preference="median", device="cpu").exemplars.tolist()
@@ -141,9 +142,7 @@ def affinity_propagation(
     check_floats(embeddings)
     n, dim, where = len(embeddings), embeddings.shape[1], pick_device(device)
     _check(n, preference, iterations, stop_after, damping, momentum, decay, similarity, dtype, block, history)
-    needed = message_bytes(
-        n, dim, dtype=dtype, similarity=similarity, damp_both=damp_both, block=block, device=where
-    )  # fmt: skip
+    needed = message_bytes(n, dim, dtype=dtype, similarity=similarity, damp_both=damp_both, block=block, device=where)
     room = _room(where) if max_bytes is None else max_bytes
     if needed > room:
         step = 'similarity="recomputed" needs less' if similarity == "kept" else "give it fewer rows at a time"
