@@ -162,11 +162,11 @@ class Endpoint:
                 raise ValueError(f"{option}={value!r}; it is a whole number, at least 1")
         for option, least in (("timeout", 0.001), ("first_wait", 0.0), ("price_in", 0.0), ("price_out", 0.0)):
             value = getattr(self, option)
-            if value is not None and not value >= least:
+            if value is not None and not (isinstance(value, int | float) and value >= least):
                 raise ValueError(f"{option}={value!r}; it is a number, at least {least:g}")
         if (self.price_in is None) != (self.price_out is None):
             raise ValueError("price_in and price_out are given together, for a million tokens each")
-        if not re.fullmatch(r"[A-Za-z_]\w*", self.key_variable):  # the text does not repeat it: it may be a key
+        if not re.fullmatch(r"[A-Za-z_]\w*", str(self.key_variable)):  # the text does not repeat it: it may be a key
             raise ValueError("key_variable is the NAME of an environment variable, such as OPENAI_API_KEY, not a key")
         if self.base_url is not None:
             _check_url(self.base_url)
@@ -363,7 +363,7 @@ def _check_url(url: str) -> None:
         ok = parts.scheme in ("http", "https") and bool(parts.hostname)
         secret = bool(parts.username or parts.password or parts.query)
         _ = parts.port
-    except ValueError:
+    except (ValueError, AttributeError):  # AttributeError: no text
         ok = secret = False
     if secret:
         raise ValueError(

@@ -139,7 +139,7 @@ def check_evolution(
     for name, value in (("rounds", rounds), ("asks", asks), ("max_tokens", max_tokens)):
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name}={value!r}; it is a whole number, at least 1")
-    if not temperature >= 0:
+    if not (isinstance(temperature, int | float) and temperature >= 0):
         raise ValueError(f"temperature={temperature!r}; it is a number, at least 0")
     if template is not None:
         score_templates.check_template(template, scores)

@@ -66,11 +66,13 @@ def draw(dataset: Dataset, *, scores: Scores, k: int | None, seed: int) -> list[
     """
     if not isinstance(dataset, Dataset):
         raise TypeError(f"the pool is a {type(dataset).__name__}; give one datasets.Dataset, such as one split")
-    if seed < 0:
-        raise ValueError(f"seed={seed}; it is a whole number, at least 0")
-    if k is not None and (k % 1 or not 1 <= k <= len(dataset)):
+    if not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"seed={seed!r}; it is a whole number, at least 0")
+    if k is not None and (not isinstance(k, int | float) or k % 1 or not 1 <= k <= len(dataset)):
         most = f"{len(dataset):,}"
-        raise ValueError(f"k={k}; the seed set has a whole number of rows, at least 1 and at most the dataset's {most}")
+        raise ValueError(
+            f"k={k!r}; the seed set has a whole number of rows, at least 1 and at most the dataset's {most}"
+        )
     wanted = min(SEEDS, len(dataset)) if k is None else k
     reasons: dict[str, int] = {}
     found: list[Chain] = []

@@ -116,7 +116,8 @@ class Judge:
             value = getattr(self, option)
             if (value is None and option == "asks") or (value is not None and (type(value) is not int or value < 1)):
                 raise ValueError(f"{option}={value!r}; it is a whole number, at least 1")
-        if self.temperature is not None and not self.temperature >= 0:
+        warm = self.temperature
+        if warm is not None and not (isinstance(warm, int | float) and warm >= 0):
             raise ValueError(f"temperature={self.temperature!r}; it is a number, at least 0, or None")
         _ = self.endpoint  # checks the rest
 

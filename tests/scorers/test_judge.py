@@ -355,6 +355,7 @@ def test_wrong_names_and_options(tmp_path):
     with pytest.raises(BadCriterion, match="name is the column's"):
         Judge(tmp_path / "my stars.yaml", model="m")
     wrong = [({"asks": 0}, "asks=0"), ({"max_tokens": 0}, "max_tokens=0"), ({"temperature": -1}, "temperature=-1"),
+             ({"temperature": "hot"}, "temperature='hot'"),
              ({"turns": "some"}, "turns='some'"), ({"side": "left"}, "side='left'"), ({"combine": "x"}, "combine='x'"),
              ({"concurrency": 0}, "concurrency=0"), ({"base_url": "nowhere"}, "base_url="), ({"model": ""}, "model=''"),
              ({"criterion": []}, "criterion is empty"), ({"criterion": ["accuracy"] * 2}, "same name")]  # fmt: skip
