@@ -217,7 +217,11 @@ class _State:
         bounds, loops = self._bounds(), self._loops()
         for start in range(0, n, self.block):
             stop = min(start + self.block, n)
-            s = self.near.rows(start, self._space[0, : stop - start])
+            space = self._space[0, : stop - start]
+            if loops is None:
+                s = self.near.rows(start, space)
+            else:
+                s = self.near.rows(start, space, turn=loops.turn, pool=self._pool)
             h = _rows_of_history(history, slice(start, stop), s, check=check) if alpha > 0 else None
             if loops is None:
                 self._update(start, stop, s, h, alpha, column, diagonal)

@@ -69,3 +69,14 @@ def update_rows(
         for k in range(n):
             column[k] += max(x[k], zero)
         column[i] = column_i
+
+
+@njit(nogil=True, cache=True)
+def turn(tile: Array, out: Array) -> None:
+    """out = tile transposed, in squares of 16 that stay in the nearest cache."""
+    height, width = tile.shape
+    for top in range(0, height, 16):
+        for left in range(0, width, 16):
+            for j in range(left, min(width, left + 16)):
+                for i in range(top, min(height, top + 16)):
+                    out[j, i] = tile[i, j]

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
@@ -33,11 +36,12 @@ class NegativeDistances:
             self.points[rows] = rows_of(embeddings, rows).to(device=device, dtype=dtype)
         self.points -= self.points.mean(0, dtype=torch.float64).to(dtype)  # distances lose fewer digits around 0
         self.squared = self.points.square().sum(1)
-        self.upper: list[torch.Tensor] = []
+        self.upper: list[tuple[torch.Tensor, ...]] = []  # by block of rows: its tiles, from the diagonal to the right
         if kept:
             for start in range(0, n, self.block):
                 tile = self.points.new_empty(min(self.block, n - start), n - start)
-                self.upper.append(self._distances(start, start, tile))
+                tiles = self._distances(start, start, tile).split(self.block, 1)
+                self.upper.append(tuple(part.clone(memory_format=torch.contiguous_format) for part in tiles))
             self.points = self.points.new_empty(0, self.points.shape[1])
 
     def _distances(self, first: int, column: int, out: torch.Tensor) -> torch.Tensor:
@@ -58,15 +62,33 @@ class NegativeDistances:
         out[itself, itself + first - column] = 0.0
         return out
 
-    def rows(self, first: int, out: torch.Tensor) -> torch.Tensor:
-        """Rows of S from `first` (the start of a block) on, in `out`."""
+    def rows(
+        self,
+        first: int,
+        out: torch.Tensor,
+        *,
+        turn: Callable[[np.ndarray, np.ndarray], None] | None = None,
+        pool: ThreadPoolExecutor | None = None,
+    ) -> torch.Tensor:
+        """Rows of S from `first` (the start of a block) on, in `out`. `turn` transposes on a CPU, by the pool."""
         if self.upper:
             here = first // self.block
-            for j in range(here):
-                start = j * self.block
-                their = self.upper[j]
-                out[:, start : start + len(their)] = their[:, first - start : first - start + len(out)].T
-            out[:, first:] = self.upper[here]
+
+            def left(job: int) -> None:
+                for j in range(job, here, jobs):
+                    start = j * self.block
+                    part = self.upper[j][here - j]
+                    to = out[:, start : start + len(part)]
+                    if turn is None:
+                        to.copy_(part.T)
+                    else:
+                        turn(part.numpy(), to.numpy())
+
+            jobs = 1 if pool is None else torch.get_num_threads()
+            for _ in map(left, [0]) if pool is None else pool.map(left, range(jobs)):
+                pass
+            for part, to in zip(self.upper[here], out[:, first:].split(self.block, 1), strict=True):
+                to.copy_(part)
         else:
             self._distances(first, 0, out)
         itself = torch.arange(len(out), device=out.device)
@@ -89,7 +111,7 @@ class NegativeDistances:
             counts = torch.zeros(1 << 16, dtype=torch.int64, device=self.points.device)
             for start in range(0, self.n, self.block):
                 if space is None:
-                    tile = self.upper[start // self.block]
+                    tile = torch.cat(self.upper[start // self.block], 1)
                 else:
                     tile = self._distances(start, 0, space[: min(self.block, self.n - start)])[:, start:]
                 for top in range(0, len(tile), 64):

@@ -105,6 +105,23 @@ def knn() -> dict[str, Any]:
     return _row("knn / scikit-learn", "40,000", "knn_ours", "knn_scikit_learn", "≥ 1")
 
 
+def messages() -> dict[str, Any]:
+    """Affinity propagation, an iteration; memory beyond the embeddings (ours) or beyond those and S (scikit-learn)."""
+    ours, peer = measure("messages_ours"), measure("messages_sklearn")
+    r = 4 * 10_000**2 / 2**20
+    return {
+        "name": "affinity propagation / scikit-learn, an iteration",
+        "size": "10,000",
+        "ours s": f"{ours['seconds']:.3f}",
+        "peer s": f"{peer['seconds']:.3f}",
+        "ratio": f"{peer['seconds'] / ours['seconds']:.2f}",
+        "target": "≥ 4, ≤ 1.6 × R",
+        "ours MiB": f"{ours['more_mib']:.0f} more = {ours['more_mib'] / r:.2f} × R",
+        "peer MiB": f"{peer['more_mib']:.0f} more = {peer['more_mib'] / r:.2f} × R",
+        "same picks": "-",
+    }
+
+
 def random_million() -> dict[str, Any]:
     found = measure("random_million")
     return {
@@ -172,6 +189,7 @@ ROWS: tuple[Callable[[], dict[str, Any]], ...] = (
     deita_05,
     k_center,
     knn,
+    messages,
     causal_lm,
     deita_quality,
     random_million,
