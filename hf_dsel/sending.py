@@ -177,6 +177,8 @@ class Sender:
             seed=request.seed,
             extra_body=dict(self.endpoint.extra_body or {}),
         )
+        if not output.choices:
+            raise ValueError(f"it holds no choice; the server says {getattr(output, 'error', None) or 'nothing more'}")
         choice = output.choices[0]
         text = choice.message.content
         if text is not None and not isinstance(text, str):

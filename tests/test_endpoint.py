@@ -205,18 +205,20 @@ def test_retry_after_forms():
 
 
 def test_a_request_that_fails_for_good_is_null_and_tried_by_the_next_run(tmp_path):
-    bad = {"7": Raw(500, '{"error": "boom"}'), "8": Raw(400, '{"error": {"message": "too long: 9000 tokens"}}')}
+    bad = {"7": Raw(500, '{"error": "boom"}'), "8": Raw(400, '{"error": {"message": "too long: 9000 tokens"}}'),
+           "6": Raw(200, '{"error": {"message": "overloaded"}}')}  # fmt: skip
     with ScriptedServer(lambda r, n: bad.get(echo(r, n), echo(r, n))) as server:
         client = endpoint(server, tmp_path, tries=3)
         answers = client.ask([ask_for(i) for i in range(10)], parse=number)
-        assert [a.value for a in answers] == [*range(7), None, None, 9]
+        assert [a.value for a in answers] == [*range(6), None, None, None, 9]
+        assert answers[6].value is None and "overloaded" in answers[6].status  # the server's own words
         assert answers[7] == Answer(None, None, "500 Internal Server Error: boom (3 tries)")
         assert answers[8] == Answer(None, None, "400 Bad Request: too long: 9000 tokens")
         assert Counter(server.prompts)["Number 7?"] == 3 and Counter(server.prompts)["Number 8?"] == 1
-        assert len(lines(tmp_path)) == 8
+        assert len(lines(tmp_path)) == 7
         bad.clear()
         answers = endpoint(server, tmp_path).ask([ask_for(i) for i in range(10)], parse=number)
-        assert [a.value for a in answers] == list(range(10)) and len(server.received) == 8 + 4 + 2
+        assert [a.value for a in answers] == list(range(10)) and len(server.received) == 7 + 3 + 3 + 1 + 3
 
 
 def test_nobody_there(tmp_path):

@@ -219,10 +219,12 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def release() -> None:
-    """Let go of every loaded model and give its memory back."""
+    """Let go of every loaded model, tokenizer and config, and give the memory back. The next use reads them anew."""
     import torch
 
     _loaded.clear()
+    _tokenizer.cache_clear()
+    _config.cache_clear()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 

@@ -68,3 +68,15 @@ def test_hub_ids(name):
 def test_paths_that_are_not_there(name):
     with pytest.raises(ModelNotLoaded, match="Check the path"):
         Checkpoint(name).check()
+
+
+def test_a_folder_that_was_written_anew_is_read_anew_after_release(tiny_qwen2, tiny_llama, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_qwen2, folder)
+    checkpoint = Checkpoint(str(folder))
+    before = checkpoint.tokenizer().bos_token, checkpoint.config().model_type
+    shutil.rmtree(folder)
+    shutil.copytree(tiny_llama, folder)
+    models.release()
+    assert before == (None, "qwen2")
+    assert (checkpoint.tokenizer().bos_token, checkpoint.config().model_type) == ("<|begin|>", "llama")
