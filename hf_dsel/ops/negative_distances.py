@@ -38,10 +38,13 @@ class NegativeDistances:
         self.squared = self.points.square().sum(1)
         self.upper: list[tuple[torch.Tensor, ...]] = []  # by block of rows: its tiles, from the diagonal to the right
         if kept:
+            space = self.points.new_empty(self.block * n)
             for start in range(0, n, self.block):
-                tile = self.points.new_empty(min(self.block, n - start), n - start)
-                tiles = self._distances(start, start, tile).split(self.block, 1)
-                self.upper.append(tuple(part.clone(memory_format=torch.contiguous_format) for part in tiles))
+                height, width = min(self.block, n - start), n - start
+                strip = self._distances(start, start, space[: height * width].view(height, width))
+                parts, store = strip.split(self.block, 1), torch.empty_like(strip).view(-1)
+                tiles = store.split([part.numel() for part in parts])
+                self.upper.append(tuple(to.view(part.shape).copy_(part) for to, part in zip(tiles, parts, strict=True)))
             self.points = self.points.new_empty(0, self.points.shape[1])
 
     def _distances(self, first: int, column: int, out: torch.Tensor) -> torch.Tensor:
@@ -74,21 +77,19 @@ class NegativeDistances:
         if self.upper:
             here = first // self.block
 
-            def left(job: int) -> None:
-                for j in range(job, here, jobs):
-                    start = j * self.block
-                    part = self.upper[j][here - j]
-                    to = out[:, start : start + len(part)]
-                    if turn is None:
-                        to.copy_(part.T)
+            def some(job: int) -> None:
+                for j in range(job, len(self.upper), jobs):
+                    to = out[:, j * self.block : (j + 1) * self.block]
+                    if j >= here:
+                        to.copy_(self.upper[here][j - here])
+                    elif turn is None:
+                        to.copy_(self.upper[j][here - j].T)
                     else:
-                        turn(part.numpy(), to.numpy())
+                        turn(self.upper[j][here - j].numpy(), to.numpy())
 
             jobs = 1 if pool is None else torch.get_num_threads()
-            for _ in map(left, [0]) if pool is None else pool.map(left, range(jobs)):
+            for _ in map(some, [0]) if pool is None else pool.map(some, range(jobs)):
                 pass
-            for part, to in zip(self.upper[here], out[:, first:].split(self.block, 1), strict=True):
-                to.copy_(part)
         else:
             self._distances(first, 0, out)
         itself = torch.arange(len(out), device=out.device)
