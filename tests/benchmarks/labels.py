@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from datasets import Dataset
-from sklearn.metrics import roc_auc_score
 
 import hf_dsel
 from tests.benchmarks.reward_head import train_reward_head
@@ -62,6 +61,8 @@ def drawn(label: pd.Series, rows: int, seed: int) -> np.ndarray:
 
 def auc(score: np.ndarray, label: np.ndarray) -> tuple[float, float]:
     """The area under the ROC curve, and its standard error (Hanley and McNeil 1982)."""
+    from sklearn.metrics import roc_auc_score  # of the extra bench
+
     area, yes, no = float(roc_auc_score(label, score)), int(label.sum()), int((~label).sum())
     q1, q2 = area / (2 - area), 2 * area**2 / (1 + area)
     variance = area * (1 - area) + (yes - 1) * (q1 - area**2) + (no - 1) * (q2 - area**2)
