@@ -94,7 +94,12 @@ class _Convert:
 
     def __call__(self, batch: Mapping[str, Sequence[Any]], at: Sequence[int]) -> dict[str, list[Any]]:
         read = rows.read(batch)
-        bad = [(i, row.problem) for i, row in zip(at, read, strict=True) if row.problem]
+        answer = "output" if "output" in batch else "response"
+        bad = [
+            (i, row.problem or f"{answer} is null")
+            for i, row in zip(at, read, strict=True)
+            if row.problem or (self.format_name == "alpaca" and row.turns[0].response is None)
+        ]
         if bad:
             raise Unreadable(
                 f"{len(bad):,} of {len(at):,} rows cannot be converted, first row {bad[0][0]}: {bad[0][1]}. "

@@ -57,6 +57,8 @@ def test_scorers_of_one_model_share_one_pass(tiny_qwen2, tmp_path):
         ("top_k", {"column": ["nll", "rejected_nll"], "weights": [-1, 1]}),
         ("percentile", {"column": "ifd", "low": 10, "high": 90}),
         ("threshold", {"column": "nll", "low": 0}),
+        ("k_center", {"gamma": 1, "quality": "ifd"}),
+        ("knn", {"quality": "ifd"}),
         ("deita", {"complexity": "nll", "quality": "ifd", "threshold": 0.9999}),
         ("qdit", {"quality": "ifd", "alpha": 0.5}),
         ("qdit_threshold", {"quality": "ifd", "threshold": 0.9999}),

@@ -63,7 +63,7 @@ def test_text_pairs_and_bad_rows():
     }  # fmt: skip
     got = Length(of="response")({"instruction": ["a", None, "c"], "output": ["", "x", None]})
     assert got["response_chars"] == [0, None, None]
-    assert got["response_chars_status"] == ["ok", "instruction is null, not a string", "output is null, not a string"]
+    assert got["response_chars_status"] == ["ok", "instruction is null, not a string", "no response"]
 
 
 def test_map_and_hash():
