@@ -4,11 +4,9 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import pairwise
 from types import ModuleType
 from typing import Literal
@@ -16,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from hf_dsel.ops.compiled_loops import compiled_loops
 from hf_dsel.ops.negative_distances import NegativeDistances, block_rows
 from hf_dsel.ops.unit_rows import check_floats, pick_device, true_float32
 
@@ -347,16 +346,6 @@ def _check(
         )
 
 
-@cache
 def _kernels(device: torch.device) -> ModuleType | None:
-    """numba's compiled loops, on a CPU where numba is installed; None elsewhere: torch does the same in more time."""
-    if device.type != "cpu":
-        return None
-    try:
-        from hf_dsel.ops import message_kernels
-    except ModuleNotFoundError:
-        return None
-    except ImportError as error:  # such as a numpy newer than numba knows
-        warnings.warn(f"numba cannot be used, so affinity propagation takes longer: {error}", stacklevel=2)
-        return None
-    return message_kernels
+    """The compiled loops over messages, or None."""
+    return compiled_loops("message_kernels", device)

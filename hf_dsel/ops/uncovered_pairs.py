@@ -8,15 +8,14 @@ sides) and listed by v. A pick then changes some m_v, and walking just those lis
 
 from __future__ import annotations
 
-import warnings
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
 import torch
 
+from hf_dsel.ops.compiled_loops import compiled_loops
 from hf_dsel.ops.unit_rows import true_float32
 
 SLACK = 1e-6  # a similarity this close to the cover counts as covered: float32 noise, e.g. between equal rows
@@ -291,16 +290,6 @@ class UncoveredPairs:
         self._runs, self.used, self.walked = runs, write, 0
 
 
-@cache
 def kernels(device: torch.device) -> ModuleType | None:
-    """numba's compiled loops, on a CPU where numba is installed; None elsewhere: torch does the same in more time."""
-    if device.type != "cpu":
-        return None
-    try:
-        from hf_dsel.ops import pair_kernels
-    except ModuleNotFoundError:
-        return None
-    except (ImportError, RuntimeError) as error:  # a numpy that numba does not know yet; no place for its cache
-        warnings.warn(f"numba cannot be used, so facility location takes longer: {error}", stacklevel=2)
-        return None
-    return pair_kernels
+    """The compiled loops over pairs, or None."""
+    return compiled_loops("pair_kernels", device)
