@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 
 from hf_dsel.ops.compiled_loops import compiled_loops
+from hf_dsel.ops.election import check_options, check_room, elect
 from hf_dsel.ops.negative_distances import NegativeDistances, block_rows
 from hf_dsel.ops.unit_rows import check_floats, pick_device, true_float32
 
@@ -142,29 +142,19 @@ def affinity_propagation(
     n, dim, where = len(embeddings), embeddings.shape[1], pick_device(device)
     _check(n, preference, iterations, stop_after, damping, momentum, decay, similarity, dtype, block, history)
     needed = message_bytes(n, dim, dtype=dtype, similarity=similarity, damp_both=damp_both, block=block, device=where)
-    room = _room(where) if max_bytes is None else max_bytes
-    if needed > room:
-        step = 'similarity="recomputed" needs less' if similarity == "kept" else "give it fewer rows at a time"
-        raise MemoryError(
-            f"{n} rows need {needed / 2**30:.2f} GiB for the messages, and {room / 2**30:.2f} GiB is the limit; {step}"
-            ", or raise max_bytes"
-        )
+    smaller = 'similarity="recomputed" needs less' if similarity == "kept" else "give it fewer rows at a time"
+    check_room(n, needed, max_bytes, where, smaller)
     with true_float32():
         near = NegativeDistances(embeddings, kept=similarity == "kept", dtype=dtype, device=where, block=block)
         near.preference = near.median() if preference == "median" else float(preference)
         state = _State(near, damping=damping, damp_both=damp_both)
-        before, same, done, converged = None, 0, 0, False
-        for done in range(1, iterations + 1):
-            alpha = 0.0 if history is None else momentum * decay ** (done - 1)
-            state.iterate(history, alpha, check=done == 1)
-            elected = state.exemplars()
-            same = same + 1 if before is not None and torch.equal(elected, before) else 1
-            before, count = elected, int(elected.sum())
-            if progress is not None:
-                progress(done, count)
-            if stop_after is not None and same >= stop_after and count > 0:
-                converged = True
-                break
+
+        def iterate(t: int) -> None:
+            state.iterate(history, 0.0 if history is None else momentum * decay ** (t - 1), check=t == 1)
+
+        done, converged = elect(
+            iterate, state.exemplars, iterations=iterations, stop_after=stop_after, progress=progress
+        )
         score = state.finish()
     exemplars = state.exemplars().nonzero().view(-1).cpu().numpy()
     return Messages(state.r, score, exemplars, done, converged, near.preference, state)
@@ -310,29 +300,11 @@ def _rows_of_history(history: History | None, rows: slice, like: torch.Tensor, *
     return part
 
 
-def _room(device: torch.device) -> int:
-    """Free memory of a GPU; all memory of a CPU, whose free memory the system's file cache hides."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):  # not on this system
-        return 1 << 62
-
-
 def _check(
     n: int, preference: float | str, iterations: int, stop_after: int | None, damping: float, momentum: float,
     decay: float, similarity: str, dtype: torch.dtype, block: int | None, history: History | None,
 ) -> None:  # fmt: skip
-    if n < 2:
-        raise ValueError("embeddings have 1 row; affinity propagation needs at least 2, which vote for each other")
-    if preference != "median" and not (isinstance(preference, int | float) and np.isfinite(preference)):
-        raise ValueError(f'preference is {preference!r}; expected a finite number or "median"')
-    for name, count in (("iterations", iterations), ("stop_after", stop_after), ("block", block)):
-        if count is not None and count < 1:
-            raise ValueError(f"{name} is {count}; it must be at least 1")
-    if not 0 <= damping < 1:
-        raise ValueError(f"damping is {damping}; it must be at least 0 and below 1, e.g. 0.5")
+    check_options(n, preference, damping, iterations=iterations, stop_after=stop_after, block=block)
     for name, share in (("momentum", momentum), ("decay", decay)):
         if not 0 <= share <= 1:
             raise ValueError(f"{name} is {share}; it must be between 0 and 1")

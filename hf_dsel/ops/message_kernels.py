@@ -80,3 +80,50 @@ def turn(tile: Array, out: Array) -> None:
             for j in range(left, min(width, left + 16)):
                 for i in range(top, min(height, top + 16)):
                     out[j, i] = tile[i, j]
+
+
+@njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "contract"})
+def update_edges(
+    starts: Array,
+    others: Array,
+    r: Array,
+    s: Array,
+    low: int,
+    high: int,
+    ceiling: Array,
+    floor: Array,
+    own: Array,
+    preference: float,
+    keep: float,
+    fresh: float,
+    column: Array,
+    diagonal: Array,
+    most: Array,
+) -> None:
+    """The same for rows `low` to `high` where R and S are known on edges: row i's are `starts[i]` to `starts[i + 1]`.
+
+    `others` are the columns of the edges, `diagonal` holds R[k, k], `most` gets max_k (A + S)[i, k].
+    """
+    zero = fresh - fresh
+    for i in range(low, high):
+        begin, end = starts[i], starts[i + 1]
+        itself = own[i] + preference
+        top, second, at = itself, fresh - np.inf, -1
+        for e in range(begin, end):
+            k = others[e]
+            value = min(ceiling[k] - r[e], floor[k]) + s[e]
+            if value > top:
+                top, second, at = value, top, e
+            elif value > second:
+                second = value
+        most[i] = top
+        for e in range(begin, end):  # Eq. 3
+            r[e] = keep * r[e] + fresh * (s[e] - top)
+            column[others[e]] += max(r[e], zero)
+        if at < 0:
+            diagonal[i] = keep * diagonal[i] + fresh * (preference - second)
+        else:
+            diagonal[i] = keep * diagonal[i] + fresh * (preference - top)
+            k, old = others[at], r[at]
+            r[at] = old + fresh * (top - second)
+            column[k] += max(r[at], zero) - max(old, zero)
