@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 from importlib.metadata import version
 
+from hf_dsel.bank import Bank
+from hf_dsel.bank_folder import WrongBank
+from hf_dsel.bank_rows import OtherKind
 from hf_dsel.budget import Budget, BudgetError, Picks
 from hf_dsel.columns import BadColumn, MissingColumn
 from hf_dsel.endpoint import BudgetSpent, Endpoint, EndpointDown
@@ -25,10 +28,10 @@ from hf_dsel.trl_format import to_trl
 
 __version__ = version("hf-dsel")
 __all__ = [
-    "IFD", "NLL", "BadColumn", "Budget", "BudgetError", "BudgetSpent", "CausalLM", "DeitaComplexity", "DeitaQuality",
-    "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn", "OtherScores", "Perplexity", "Picks",
-    "Reward", "Selection", "Shortfall", "Strategy", "UnknownFormat", "WrongSource", "evolve", "score", "select",
-    "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
+    "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CausalLM", "DeitaComplexity",
+    "DeitaQuality", "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn", "OtherKind", "OtherScores",
+    "Perplexity", "Picks", "Reward", "Selection", "Shortfall", "Strategy", "UnknownFormat", "WrongBank", "WrongSource",
+    "evolve", "score", "select", "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

@@ -218,7 +218,7 @@ def _content(content: Any, item: Mapping[str, Any], name: str) -> str:
 
 def _turns(format_name: str, row: dict[str, Any], side: Side) -> tuple[Turn, ...]:
     if format_name == "preference":
-        return _split(*_pair(row, side))
+        return _split(*pair_of(row, side))
     if format_name == "messages":
         return _split((), messages_of(row["messages"], "messages"))
     if format_name == "sharegpt":
@@ -273,8 +273,12 @@ def _alpaca(row: dict[str, Any]) -> tuple[Turn, ...]:
     return (Turn((*system, user), None if row[answer] is None else _string(row[answer], answer)),)
 
 
-def _pair(row: dict[str, Any], side: Side) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """The prompt of a preference pair and the messages that answer it."""
+def pair_of(row: Mapping[str, Any], side: Side) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    """The prompt of a preference pair and the messages that answer it.
+
+    Raises:
+        BadRow: when a side or the prompt is no text and no list of messages.
+    """
     chosen, rejected = row["chosen"], row["rejected"]
     if isinstance(chosen, str) and isinstance(rejected, str):
         answer = row[side]

@@ -139,7 +139,7 @@ def _select(
     open_ended = bool(getattr(strategy, "open_ended", False))
     rows = rows_asked(**budget, pool=len(dataset), open_ended=open_ended)
     source = Source.of(dataset)
-    dataset = _with_columns(dataset, strategy, compute=compute)
+    dataset = with_columns(dataset, strategy, compute=compute)
     if budget["max_tokens"] is not None and TOKENS not in dataset.column_names:
         raise MissingColumn(
             f"max_tokens needs the column {TOKENS!r}. Add it with the tokenizer that you train with: dataset = "
@@ -147,7 +147,7 @@ def _select(
         )
     turns = [n for n in getattr(strategy, "turn_columns", lambda: ())() if n in dataset.column_names]
     names = [*strategy.needs(), *([TOKENS] if budget["max_tokens"] is not None else []), *turns]
-    arrays, usable, left_out = _read(dataset, names, turns)
+    arrays, usable, left_out = read_needed(dataset, names, turns)
     spendable = _budget(rows, budget["max_tokens"], arrays, usable, left_out)
     columns = {n: arrays[n] for n in (*strategy.needs(), *turns)}
     picks = strategy.pick(columns, spendable, np.random.default_rng(seed))
@@ -181,7 +181,7 @@ def _select(
     )
 
 
-def _with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool) -> Dataset:
+def with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool) -> Dataset:
     """The dataset with the missing columns computed, as far as the strategy names a scorer for them."""
     needs = strategy.needs()
     missing = [n for n in needs if n not in dataset.column_names]
@@ -209,7 +209,7 @@ def _how_to_add(name: str, scorer: Any) -> str:
     )
 
 
-def _read(
+def read_needed(
     dataset: Dataset, names: list[str], turns: list[str]
 ) -> tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.int64], dict[str, int]]:
     """The columns without the rows that have a null in any of them, those rows' numbers, and why the others are out."""
