@@ -1,0 +1,82 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""Which trainers can be recorded exactly; the others are refused before they train."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from datasets import Dataset
+
+Kind = Literal["sft", "dpo"]
+SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+
+
+class CannotRecord(ValueError):
+    """What a trainer does rules out exact records; the text says why and what to do."""
+
+
+def kind_of(trainer: Any) -> Kind:
+    """Whether this is TRL's SFT or DPO trainer, or a subclass.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    from trl import DPOTrainer, SFTTrainer
+
+    if isinstance(trainer, SFTTrainer):
+        return "sft"
+    if isinstance(trainer, DPOTrainer):
+        return "dpo"
+    raise TypeError(f"bind takes a trl.SFTTrainer or trl.DPOTrainer, got {type(trainer).__name__}")
+
+
+def check(trainer: Any, *, pack_to: int | None) -> None:
+    """Refuse what would make the records wrong or leave them empty.
+
+    Raises:
+        CannotRecord: with the reason and the next step.
+    """
+    args, kind = trainer.args, kind_of(trainer)
+    if not isinstance(trainer.train_dataset, Dataset):
+        raise CannotRecord("train_dataset is a stream, whose rows have no number; load it without streaming=True")
+    if getattr(trainer, "_is_vision_dataset", False):
+        raise CannotRecord("train_dataset holds images, which another collator reads; only text is recorded")
+    if getattr(args, "packing", False):
+        raise CannotRecord(
+            "packing=True drops every column, and with it which row a token comes from. "
+            f"Use SFTConfig(packing=False, padding_free=True, max_length=None) and "
+            f"TrainingDynamics(pack_to={args.max_length}): it packs the same way and keeps the row numbers"
+        )
+    if pack_to is not None and (kind == "dpo" or not trainer.padding_free):
+        raise CannotRecord(
+            f"pack_to={pack_to} needs an SFTTrainer with SFTConfig(padding_free=True, max_length=None), whose collator "
+            "keeps packed sequences apart"
+        )
+    if args.torch_compile:
+        raise CannotRecord("torch_compile=True may leave out the hook that reads the loss; set it to False")
+    parallel = trainer.accelerator.parallelism_config
+    if parallel is not None and (parallel.cp_enabled or parallel.sp_enabled):
+        raise CannotRecord("context and sequence parallelism split a row over ranks; set cp_size and sp_size to 1")
+    if getattr(args, "ld_alpha", None) is not None:
+        raise CannotRecord(
+            f"ld_alpha={args.ld_alpha} weighs the tokens of an answer by its length, so its log-probability has two "
+            "meanings; leave it out"
+        )
+
+
+def check_probe(trainer: Any, *, gradients: bool, held_out: bool) -> None:
+    """Refuse probes that would hang or measure something else.
+
+    Raises:
+        CannotRecord: with the reason and the next step.
+    """
+    how = str(trainer.accelerator.distributed_type).rpartition(".")[2]
+    if how in SHARDED:
+        raise CannotRecord(f"a probe runs the model on one rank at a time, which {how} cannot do; leave probe out")
+    if gradients and kind_of(trainer) == "dpo":
+        raise CannotRecord("GraNd is the gradient of the loss of a response; leave gradients out with a DPOTrainer")
+    if held_out and getattr(trainer, "precompute_ref_logps", False):
+        raise CannotRecord(
+            "precompute_ref_log_probs=True leaves no reference model for the rows of probe_on; set it to False, or "
+            "probe rows of the training set"
+        )

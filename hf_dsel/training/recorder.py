@@ -1,0 +1,254 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""Reading along with a trainer: the rows and per-token output of each training batch, checkpoints, logs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hf_dsel.training import recordable, sequence_stats
+from hf_dsel.training.packing import packed
+from hf_dsel.training.probing import Probe
+from hf_dsel.training.records import Records
+from hf_dsel.training.row_numbers import ROW, Numbering, RowCollator
+from hf_dsel.training.summaries import of_pass
+
+FILE = "hf_dsel_dynamics.npz"
+WHOLE = 1e-6  # how near to a whole number an epoch's fraction is one
+
+
+class ForeignRecords(ValueError):
+    """A checkpoint holds records of another training set or kind of trainer."""
+
+
+@dataclass
+class Recorder:
+    """What a `TrainingDynamics` does inside one trainer.
+
+    The trainer's `compute_loss` takes the row numbers out of the batch, lets the trainer's own one run, and reads what
+    the model returned in it. Nothing runs twice.
+    """
+
+    trainer: Any
+    learned_at: float | None
+    pack_to: int | None
+    probe: Probe | None
+    kind: recordable.Kind = field(init=False)
+    numbering: Numbering = field(init=False)
+    records: Records = field(init=False)
+    epoch: int = 0
+    _outputs: list[Any] | None = field(default=None, repr=False)
+    _hooks: list[Any] = field(default_factory=list, repr=False)
+    _resume_from: Path | None = None
+
+    def __post_init__(self) -> None:
+        trainer = self.trainer
+        self.kind = recordable.kind_of(trainer)
+        recordable.check(trainer, pack_to=self.pack_to)
+        with trainer.args.main_process_first(desc="row numbers"):
+            self.numbering = Numbering.of(trainer.train_dataset)
+        self.records = Records(sequence_stats.ANSWER if self.kind == "sft" else sequence_stats.PAIR)
+        if self.probe is not None:
+            self.probe.prepare(trainer, self.numbering)
+
+    def attach(self) -> None:
+        """Change the trainer: its training set, its collator, and what `train` and `compute_loss` do around theirs."""
+        trainer = self.trainer
+        trainer.train_dataset = self.numbering.dataset
+        if self.pack_to is not None:
+            with trainer.args.main_process_first(desc="packing"):
+                trainer.train_dataset = packed(self.numbering.dataset, self.pack_to)
+        trainer._set_signature_columns_if_needed()  # the columns that remove_unused_columns leaves
+        if ROW not in trainer._signature_columns:
+            trainer._signature_columns.append(ROW)
+        trainer.data_collator = RowCollator(trainer.data_collator)
+        if self.kind == "sft":
+            sequence_stats.ask_for_el2n(trainer.model)
+        trainer.compute_loss = self._reading(trainer.compute_loss)
+        trainer.train = self._remembering(trainer.train)
+        trainer.add_callback(callback_of(self))
+
+    def _reading(self, plain: Any) -> Any:
+        @functools.wraps(plain)
+        def compute_loss(model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+            rows = inputs.pop(ROW, None)
+            if rows is None or not self.trainer.model.training:
+                return plain(model, inputs, *args, **kwargs)
+            with self._caught() as outputs:
+                result = plain(model, inputs, *args, **kwargs)
+            self.records.add(rows, self._numbers(outputs, inputs), at=self.epoch, step=self.trainer.state.global_step)
+            return result
+
+        return compute_loss
+
+    def _remembering(self, plain: Any) -> Any:
+        @functools.wraps(plain)
+        def train(resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
+            from transformers.trainer_utils import get_last_checkpoint
+
+            found = resume_from_checkpoint or None
+            if found is True:
+                found = get_last_checkpoint(self.trainer.args.output_dir)
+            self._resume_from = None if found is None else Path(found)
+            return plain(resume_from_checkpoint, *args, **kwargs)
+
+        return train
+
+    @contextmanager
+    def _caught(self) -> Iterator[list[Any]]:
+        """What the models return meanwhile, the policy first."""
+        self._outputs = []
+        try:
+            yield self._outputs
+        finally:
+            self._outputs = None
+
+    def _catch(self, module: Any, args: Any, output: Any) -> None:
+        if self._outputs is not None and getattr(output, "log_probs", None) is not None:
+            self._outputs.append(output)
+
+    def _numbers(self, outputs: Sequence[Any], inputs: Mapping[str, Any]) -> Any:
+        import torch
+
+        if not outputs:
+            raise sequence_stats.NoTokenOutput(
+                "the loss was computed without the per-token output of TRL 1.16's trainers, so nothing can be recorded"
+            )
+        with torch.no_grad():
+            if self.kind == "sft":
+                return sequence_stats.of_answers(outputs[-1], inputs)
+            reference = outputs[1] if len(outputs) > 1 else None
+            return sequence_stats.of_pairs(outputs[0], reference, inputs, self.trainer.beta)
+
+    # --- what the trainer says ---
+
+    def train_begins(self, model: Any) -> None:
+        """Records start anew, or from the checkpoint that training goes on from."""
+        names = self.trainer.train_dataset.column_names
+        if ROW not in names:
+            raise recordable.CannotRecord(
+                "train_dataset was replaced after bind; its rows have no number. Bind after you set it"
+            )
+        self.records.restore({}, "train")
+        if self.probe is not None:
+            self.probe.records.restore({}, "probe")
+        if self._resume_from is not None:
+            self._load(self._resume_from / FILE)
+        watched = [model, getattr(self.trainer, "ref_model", None)]
+        self._release()
+        self._hooks = [m.register_forward_hook(self._catch) for m in watched if m is not None]
+
+    def epoch_begins(self, epoch: float) -> None:
+        """Know the number of the epoch; before its first step, measure what a checkpoint came too early for."""
+        self.epoch = int(epoch + WHOLE)
+        if self.probe is not None and abs(epoch - self.epoch) < WHOLE:
+            self._probed(self.probe.at_epoch(self.epoch))
+
+    def step_ends(self, step: int) -> None:
+        """Probe, where it is time."""
+        if self.probe is not None:
+            self._probed(self.probe.at_step(step))
+
+    def epoch_ends(self, epoch: float) -> None:
+        """Share the records of the epoch and put its numbers into the trainer's logs."""
+        self.records.settle(self.trainer.args.world_size)
+        numbers = of_pass(self.records, self.epoch, self.learned_at)
+        if self.probe is not None and abs(epoch - self.epoch - 1) < WHOLE:
+            self._probed(self.probe.at_epoch(self.epoch + 1))
+        self._log({f"dynamics/{name}": value for name, value in numbers.items()})
+
+    def saved(self, step: int) -> None:
+        """Put the records beside the checkpoint that was just written."""
+        self.records.settle(self.trainer.args.world_size)
+        folder = Path(self.trainer.args.output_dir) / f"checkpoint-{step}"
+        if not self.trainer.is_world_process_zero() or not folder.is_dir():
+            return
+        arrays = self.records.arrays("train") | (self.probe.records.arrays("probe") if self.probe else {})
+        identity = np.array([self.kind, str(self.numbering.source_rows), str(len(self.numbering.dataset))])
+        temporary = folder / f"{FILE}.tmp"
+        with open(temporary, "wb") as file:
+            np.savez(file, identity=identity, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(folder / FILE)
+
+    def train_ends(self) -> None:
+        """Share what is left and let go of the model."""
+        self.records.settle(self.trainer.args.world_size)
+        self._release()
+
+    def _release(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+
+    def _load(self, path: Path) -> None:
+        if not path.is_file():
+            warnings.warn(
+                f"{path.parent} holds no {FILE}: it was written without TrainingDynamics, or the run ended while "
+                "writing it. What was seen before it is not in the records; resume from an earlier one to have it",
+                stacklevel=2,
+            )
+            return
+        with np.load(path) as found:
+            arrays = dict(found)
+        identity = arrays.pop("identity").tolist()
+        mine = [self.kind, str(self.numbering.source_rows), str(len(self.numbering.dataset))]
+        if identity != mine:
+            raise ForeignRecords(
+                f"{path} was recorded by a {identity[0]} trainer on {identity[2]} of {identity[1]} rows; this is a "
+                f"{mine[0]} trainer on {mine[2]} of {mine[1]}. Train on the same rows, or do not resume"
+            )
+        self.records.restore(arrays, "train")
+        if self.probe is not None:
+            self.probe.records.restore(arrays, "probe")
+
+    def _probed(self, now: bool) -> None:
+        if now and self.probe is not None:
+            self._log(self.probe.summary())
+
+    def _log(self, numbers: dict[str, float]) -> None:
+        """A record of its own in the trainer's logs; TRL's running means stay for the next one."""
+        if not numbers:
+            return
+        kept = self.trainer._metrics["train"]
+        self.trainer._metrics["train"] = defaultdict(list)
+        try:
+            self.trainer.log(numbers)
+        finally:
+            self.trainer._metrics["train"] = kept
+
+
+def callback_of(recorder: Recorder) -> Any:
+    """The recorder as transformers calls it."""
+    from transformers import TrainerCallback
+
+    class TrainingDynamicsCallback(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            recorder.train_begins(given["model"])
+
+        def on_epoch_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            recorder.epoch_begins(state.epoch or 0.0)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            recorder.step_ends(state.global_step)
+
+        def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            recorder.epoch_ends(state.epoch)
+
+        def on_save(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            recorder.saved(state.global_step)
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            recorder.train_ends()
+
+    return TrainingDynamicsCallback()

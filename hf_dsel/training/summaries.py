@@ -1,0 +1,33 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""One pass over the rows in a few numbers, for the trainer's logs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hf_dsel.training.records import Records
+from hf_dsel.training.trajectories import learned
+
+
+def of_pass(records: Records, at: int, learned_at: float | None) -> dict[str, float]:
+    """Means over the rows seen in pass `at`, and how many of them were learned before and are not any more.
+
+    Returns:
+        `rows`, the mean of each number but the token count, `confidence`, and from the second pass on `forgotten`.
+        Empty when nothing was seen.
+    """
+    if at not in records.passes or len(records.passes[at][0]) == 0:
+        return {}
+    rows, values = records.passes[at]
+    found = {"rows": float(len(rows))}
+    found |= {name: float(values[:, i].mean()) for i, name in enumerate(records.numbers) if name != "tokens"}
+    seen = records.trajectories(rows)
+    if "loss" in seen:
+        found["confidence"] = float(np.exp(-seen["loss"][:, at]).mean())
+        state = learned(seen["accuracy"], learned_at)
+    else:
+        state = np.where(np.isnan(seen["margin"]), np.nan, (seen["margin"] > 0).astype(np.float64))
+        found["reward_accuracy"] = float(state[:, at].mean())
+    if at > 0:
+        found["forgotten"] = float((state[:, at] < state[:, at - 1]).sum())
+    return found
