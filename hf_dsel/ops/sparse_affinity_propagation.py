@@ -191,7 +191,7 @@ def sparse_message_bytes(
     It grows with n · k and n · dim. The most is taken while the graph is built, or by the lists before it.
 
     >>> f"{sparse_message_bytes(100_000, 384, device='cpu') / 2**30:.1f} GiB"
-    '0.8 GiB'
+    '0.7 GiB'
     """
     where, pairs, size = pick_device(device), n * min(neighbours, n - 1), _SIZE[dtype]  # of pairs: the most there are
     lists = list_bytes(n, dim, neighbours=neighbours, block=block, device=where)
@@ -227,6 +227,18 @@ def sparse_affinity_propagation(
     This holds as long as such a k is not what row i wants most and R[i, k] ≤ 0, which the dense engine does not assume.
     With `preference=0` it always holds: the score orders rows by the distance to their nearest neighbour for any k.
     With all rows as neighbours it is the dense engine.
+
+    Beside the dense engine on Alpaca with MiniLM, preference "median": Spearman's correlation of the score, and the
+    part of the 5 % of rows with the highest score that is the same (`python -m tests.benchmarks.sparse_messages`):
+
+        rows     k = 16          k = 64          k = 256
+         2,000   0.976  91.0 %   0.981  96.0 %   1.000  100.0 %
+         5,000   0.963  86.8 %   0.995  98.4 %   1.000   99.2 %
+        10,000   0.954  86.6 %   0.991  96.8 %   0.997   98.8 %
+
+    At preference 0 all of these are 1.000 and 100 %. Further edges from every row to its nearest exemplars were tried
+    and gave no more than as many further neighbours. 100,000 rows of width 384 with k = 64 took 45 s for the graph,
+    0.07 s an iteration and 0.6 GiB on 2 CPU cores.
 
     Args:
         embeddings: `rows x dim`, float16, float32 or float64, at least two rows; read as float32. Distances are on the
