@@ -45,8 +45,8 @@ def draw(courses: Mapping[str, Course], *, pairs: bool, dark: bool = False) -> F
     order = np.argsort(c, kind="stable")
     size = float(np.clip(2e4 / max(len(drawn), 1), 3, 30))
     top = max(float(c.max()), float(c.min()) + 1e-6)
-    look = {"cmap": "viridis", "vmin": float(c.min()), "vmax": top, "s": size, "linewidths": 0, "alpha": 0.85}
-    dots = plane.scatter(x[order], y[order], c=c[order], rasterized=True, **look)
+    dots = plane.scatter(x[order], y[order], c=c[order], s=size, cmap="viridis", vmin=float(c.min()), vmax=top)
+    dots.set(linewidths=0, alpha=0.85, rasterized=True)
     what = "the preference" if pairs else "the response, a token"
     plane.set_xlabel("variability: standard deviation of that probability over the epochs")
     plane.set_ylabel(f"confidence: probability of {what}")

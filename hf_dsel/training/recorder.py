@@ -220,12 +220,14 @@ class Recorder:
         """A record of its own in the trainer's logs; TRL's running means stay for the next one."""
         if not numbers:
             return
-        kept = self.trainer._metrics["train"]
-        self.trainer._metrics["train"] = defaultdict(list)
+        trainer = self.trainer
+        means, due = trainer._metrics["train"], trainer.control.should_log
+        trainer._metrics["train"] = defaultdict(list)
         try:
-            self.trainer.log(numbers)
+            trainer.log(numbers)
         finally:
-            self.trainer._metrics["train"] = kept
+            trainer._metrics["train"] = means
+            trainer.control.should_log = due  # logging says that it was done; the trainer's own log is still due
 
 
 def callback_of(recorder: Recorder) -> Any:

@@ -107,7 +107,8 @@ def learning_events(accuracy: FloatArray, learned_at: float | None) -> dict[str,
     """
     n, passes = accuracy.shape
     before = np.full(n, np.nan if learned_at is None else 0.0)
-    falls, first = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    falls: npt.NDArray[np.int64] = np.zeros(n, np.int64)
+    first: npt.NDArray[np.int64] = np.zeros(n, np.int64)
     for e in range(passes):
         now = accuracy[:, e] if learned_at is None else np.where(accuracy[:, e] >= learned_at, 1.0, 0.0)
         there = ~np.isnan(accuracy[:, e])
@@ -117,8 +118,8 @@ def learning_events(accuracy: FloatArray, learned_at: float | None) -> dict[str,
     there = ~np.isnan(accuracy)
     return {
         "forgetting": _twice(falls, there),
-        "first_learned": Course(first, np.asarray(first > 0), "never learned"),
-        "unforgettable": _twice(np.logical_and(first > 0, falls == 0), there),
+        "first_learned": Course(first, first.astype(np.bool_), "never learned"),
+        "unforgettable": _twice(first.astype(np.bool_) & ~falls.astype(np.bool_), there),
     }
 
 
@@ -130,7 +131,7 @@ def learned(accuracy: FloatArray, learned_at: float | None) -> FloatArray:
 
 
 def _mean(x: FloatArray) -> Course:
-    n = (~np.isnan(x)).sum(1)
+    n: npt.NDArray[np.int64] = (~np.isnan(x)).sum(1)
     return Course(np.nansum(x, 1) / np.maximum(n, 1), n > 0)
 
 
@@ -158,4 +159,5 @@ def _last(x: FloatArray) -> Course:
 
 def _twice(values: Any, there: BoolArray) -> Course:
     """A column that needs two passes."""
-    return Course(values, there.sum(1) >= 2, SEEN_ONCE)
+    times: npt.NDArray[np.int64] = there.sum(1)
+    return Course(values, times >= 2, SEEN_ONCE)
