@@ -29,14 +29,14 @@ class Sketch:
         x ≈ y = mean + B z,  z_j one of 2^{b_j} levels,  and e = ‖x − y‖ is kept
         ‖c − x‖² ≈ ‖c − y‖² + e²
 
-    B holds the principal axes of the first vectors. Bits go to the axes one at a time, each to the axis where it takes
-    the most from the expected squared error; axes that get none are left out. Levels are the best ones for a normal
-    distribution. The left-out term 2 (c − y)·(x − y) has mean 0 over directions; with MiniLM's 384 dimensions and 3
-    bits its standard deviation is about 1 % of the distance.
+    B holds the principal axes of the first vectors, in 8 bits a number (what that costs is in e too). Bits go to the axes
+    one at a time, each to the axis where it takes the most from the expected squared error; axes that get none are left
+    out. Levels are the best ones for a normal distribution. The term that is left out, 2 (c − y)·(x − y), has mean 0 over
+    directions; with MiniLM's 384 dimensions and 3 bits its standard deviation is about 1 % of the squared distance.
 
     Args:
         mean: float32 `dim`.
-        axes: float16 `dim x axes`, B.
+        axes: int8 `dim x axes`; times `scales` (float32 `axes`) it is B.
         deviations: float32 `axes`, the standard deviation along each axis.
         bits: uint8 `axes`, b_j, from 1 to 8.
         codes: uint8 `rows x bytes`, the levels' numbers packed, ceil(Σ b_j / 8) bytes a row.
@@ -54,7 +54,8 @@ class Sketch:
     """
 
     mean: npt.NDArray[np.float32]
-    axes: npt.NDArray[np.float16]
+    axes: npt.NDArray[np.int8]
+    scales: npt.NDArray[np.float32]
     deviations: npt.NDArray[np.float32]
     bits: npt.NDArray[np.uint8]
     codes: npt.NDArray[np.uint8]
@@ -84,9 +85,11 @@ class Sketch:
         share = _shares(variances.numpy(), max(1, round(bits * dim)))
         used = share > 0
         deviations = variances.clamp_min(0).sqrt().numpy()
+        scales = axes.abs().amax(0).numpy()[used] / 127
         return cls(
             mean.astype(np.float32),
-            np.ascontiguousarray(axes.numpy()[:, used], np.float16),
+            np.ascontiguousarray(np.rint(axes.numpy()[:, used] / scales), np.int8),
+            scales.astype(np.float32),
             deviations[used].astype(np.float32),
             share[used],
             np.zeros((0, -(-int(share.sum()) // 8)), np.uint8),
@@ -105,7 +108,10 @@ class Sketch:
     @property
     def nbytes(self) -> int:
         """What it takes as a whole, axes included."""
-        return sum(part.nbytes for part in (self.mean, self.axes, self.deviations, self.bits, self.codes, self.lost))
+        return sum(
+            part.nbytes
+            for part in (self.mean, self.axes, self.scales, self.deviations, self.bits, self.codes, self.lost)
+        )
 
     def extended(self, embeddings: np.ndarray) -> Sketch:
         """This memory and these vectors after it.
@@ -114,7 +120,7 @@ class Sketch:
             ValueError: another width, or NaN or infinite vectors.
         """
         self._check(embeddings)
-        axes = self.axes.astype(np.float32)
+        axes = self.axes * self.scales
         codes, lost = [self.codes], [self.lost]
         for start in range(0, len(embeddings), _ROWS):
             x = np.asarray(embeddings[start : start + _ROWS], np.float32)
@@ -189,7 +195,7 @@ class Sketch:
             for place in range(int(b)):
                 number |= digits[:, ends[these] - 1 - place] << np.uint8(place)
             along[:, these] = normal_levels(int(b))[number]
-        return (along * self.deviations) @ self.axes.T.astype(np.float32) + self.mean
+        return (along * (self.deviations * self.scales)) @ self.axes.T.astype(np.float32) + self.mean
 
 
 def check_bits(bits: float) -> None:
