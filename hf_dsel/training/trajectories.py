@@ -142,7 +142,7 @@ def _deviation(p: FloatArray) -> FloatArray:
 
 
 def _at(x: FloatArray, place: npt.NDArray[np.int64]) -> Course:
-    valid = (~np.isnan(x)).any(1)
+    valid = np.asarray((~np.isnan(x)).any(1), np.bool_)
     if x.shape[1] == 0:
         return Course(np.zeros(len(x)), valid)
     return Course(np.where(valid, x[np.arange(len(x)), place], 0.0), valid)
