@@ -23,6 +23,7 @@ from hf_dsel.scoring import OtherScores, score
 from hf_dsel.selecting import Shortfall, attach, select, select_by
 from hf_dsel.selection import Selection, WrongSource, selection_of
 from hf_dsel.strategies import Strategy, strategy_names
+from hf_dsel.training.dynamics import TrainingDynamics
 from hf_dsel.training.scorer_training import train_scorer
 from hf_dsel.trl_format import to_trl
 
@@ -30,8 +31,9 @@ __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CausalLM", "DeitaComplexity",
     "DeitaQuality", "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn", "OtherKind", "OtherScores",
-    "Perplexity", "Picks", "Reward", "Selection", "Shortfall", "Strategy", "UnknownFormat", "WrongBank", "WrongSource",
-    "evolve", "score", "select", "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
+    "Perplexity", "Picks", "Reward", "Selection", "Shortfall", "Strategy", "TrainingDynamics", "UnknownFormat",
+    "WrongBank", "WrongSource", "evolve", "score", "select", "select_by", "selection_of", "strategy_names", "to_trl",
+    "train_scorer",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

@@ -29,6 +29,8 @@ def draw(courses: Mapping[str, Course], *, pairs: bool, dark: bool = False) -> F
         ModuleNotFoundError: no matplotlib.
     """
     try:
+        from matplotlib import colormaps
+        from matplotlib.colors import ListedColormap
         from matplotlib.figure import Figure
     except ImportError as error:
         raise ModuleNotFoundError("map_figure needs matplotlib: pip install 'hf-dsel[reporting]'") from error
@@ -45,19 +47,24 @@ def draw(courses: Mapping[str, Course], *, pairs: bool, dark: bool = False) -> F
     order = np.argsort(c, kind="stable")
     size = float(np.clip(2e4 / max(len(drawn), 1), 3, 30))
     top = max(float(c.max()), float(c.min()) + 1e-6)
-    dots = plane.scatter(x[order], y[order], c=c[order], s=size, cmap="viridis", vmin=float(c.min()), vmax=top)
+    part = (0.25, 1.0) if dark else (0.0, 0.9)  # what stands out from the page
+    colours = ListedColormap(colormaps["viridis"](np.linspace(*part, 256)))
+    dots = plane.scatter(x[order], y[order], c=c[order], s=size, cmap=colours, vmin=float(c.min()), vmax=top)
     dots.set(linewidths=0, alpha=0.85, rasterized=True)
-    what = "the preference" if pairs else "the response, a token"
-    plane.set_xlabel("variability: standard deviation of that probability over the epochs")
-    plane.set_ylabel(f"confidence: probability of {what}")
+    what = "the preference" if pairs else "a response token"
+    plane.set_xlabel("variability: its standard deviation over the epochs")
+    plane.set_ylabel(f"confidence: mean probability of {what}")
     above = figure.add_subplot(panels[0, 0], facecolor=page, sharex=plane)
-    above.hist(x, bins=40, color=quiet)
+    above.hist(x, bins=30, color=quiet)
     beside = figure.add_subplot(panels[1, 1], facecolor=page, sharey=plane)
-    beside.hist(y, bins=40, orientation="horizontal", color=quiet)
+    beside.hist(y, bins=30, orientation="horizontal", color=quiet)
     for side in (above, beside):
         side.tick_params(labelbottom=False, labelleft=False, length=0)
         for edge in side.spines.values():
             edge.set_visible(False)
+    for limit, values, before, after in ((plane.set_xlim, x, 0.03, 0.2), (plane.set_ylim, y, 0.1, 0.1)):
+        low, span = float(values.min()), float(np.ptp(values)) or 1.0
+        limit(low - before * span, low + (1 + after) * span)  # room for the words
     _words(plane, ink)
     _plain(plane, ink, quiet, grid)
     bar = figure.colorbar(dots, ax=figure.axes, location="right", fraction=0.03, pad=0.01)
@@ -76,7 +83,7 @@ def _words(plane: Any, ink: str) -> None:
         ("ambiguous", 0.98, 0.5, "right", "center"),
         ("hard to learn", 0.02, 0.02, "left", "bottom"),
     ):
-        plane.text(x, y, text, transform=plane.transAxes, ha=across, va=up, color=ink, fontsize=11, fontstyle="italic")
+        plane.text(x, y, text, transform=plane.transAxes, ha=across, va=up, color=ink, style="italic")
 
 
 def _plain(plane: Any, ink: str, quiet: str, grid: str) -> None:

@@ -1,12 +1,12 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""`hf-dsel sft` and `hf-dsel dpo`: TRL's YAML with a `selection:` block, selected and trained in one process."""
+"""`hf-dsel sft` and `hf-dsel dpo`: TRL's YAML with a `selection:` or `dynamics:` block, in one process."""
 
 from __future__ import annotations
 
 import gc
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,22 +19,29 @@ from hf_dsel.rows import detect, text_columns
 from hf_dsel.scorer_specs import nearest, value
 from hf_dsel.scorers.models import Checkpoint, release
 from hf_dsel.selection_block import BadConfig, SelectionBlock, merged, read_yaml
+from hf_dsel.training.dynamics_block import DynamicsBlock
 from hf_dsel.trl_format import to_trl
 
 PREFIX = "--selection."
+DYNAMICS = "--dynamics."
 ALSO_READ_BY_TRL = ("tools", "chat_template_kwargs", "images")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One file and its flags, parsed: what to select, and TRL's own arguments."""
+    """One file and its flags, parsed: what to select (None: all), what to record, and TRL's own arguments.
+
+    `rows` are those trained on with all their columns, once they are known.
+    """
 
     command: str
-    block: SelectionBlock
+    block: SelectionBlock | None
     script: Any
     training: Any
     model: Any
     mixture: Any
+    dynamics: DynamicsBlock | None = None
+    rows: Dataset | None = None
 
 
 def prepared(command: str, arguments: list[str]) -> Callable[[], None]:
@@ -47,6 +54,9 @@ def prepared(command: str, arguments: list[str]) -> Callable[[], None]:
     experiment = parsed(command, arguments)
     pool, held_out = _datasets(experiment)
     block, output = experiment.block, Path(experiment.training.output_dir)
+    if block is None:
+        say(f"{count(len(pool), 'row')} to train on, read as {detect(pool.column_names)}")
+        return _training(experiment, pool, held_out)
     say(f"{count(len(pool), 'row')} to select from, read as {detect(pool.column_names)}")
     scored = block.scored(pool)
     record = block.pick(scored)
@@ -58,9 +68,14 @@ def prepared(command: str, arguments: list[str]) -> Callable[[], None]:
         if block.compare:
             show(f"{block.comparison(scored, record)}\n")
         show(f"the first picks\n{first_picks(scored, record)}\n")
-    subset = _for_trl(record.apply(scored))
+    subset = record.apply(scored)
     release()  # the scorers' models make room for the one that is trained
-    return lambda: train(experiment, subset, None if held_out is None else _for_trl(held_out))
+    return _training(experiment, subset, held_out)
+
+
+def _training(experiment: Experiment, rows: Dataset, held_out: Dataset | None) -> Callable[[], None]:
+    ready = replace(experiment, rows=rows)
+    return lambda: train(ready, _for_trl(rows), None if held_out is None else _for_trl(held_out))
 
 
 def train(experiment: Experiment, subset: Dataset, held_out: Dataset | None) -> None:
@@ -84,9 +99,14 @@ def train(experiment: Experiment, subset: Dataset, held_out: Dataset | None) -> 
         quantization_config=trl.get_quantization_config(model),
         peft_config=trl.get_peft_config(model),
     )
+    dynamics = experiment.dynamics.make().bind(trainer) if experiment.dynamics is not None else None
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model(args.output_dir)
-    trainer.accelerator.print(f"model and selection.json: {args.output_dir}")
+    what = "model and selection.json" if experiment.block is not None else "model"
+    trainer.accelerator.print(f"{what}: {args.output_dir}")
+    if experiment.dynamics is not None and dynamics is not None and is_main_process():
+        for line in experiment.dynamics.write(dynamics, experiment.rows or subset, args.output_dir):
+            show(f"{line}\n")
     if args.push_to_hub:
         trainer.push_to_hub(dataset_name=experiment.script.dataset_name)
     accelerator = trainer.accelerator
@@ -101,17 +121,24 @@ def train(experiment: Experiment, subset: Dataset, held_out: Dataset | None) -> 
 
 def parsed(command: str, arguments: list[str]) -> Experiment:
     """The file of `--config` and the flags, checked; no dataset and no model is touched."""
-    path, selection_flags, flags = _sorted_out(arguments)
+    path, selection_flags, dynamics_flags, flags = _sorted_out(arguments)
     file = read_yaml(path) if path is not None else {}
     found = file.pop("selection", None)
-    if found is None and not selection_flags:
+    recorded = file.pop("dynamics", None)
+    if dynamics_flags and isinstance(recorded, dict | bool | None):
+        recorded = (recorded if isinstance(recorded, dict) else {}) | dynamics_flags
+    watch = None if recorded in (None, False) else DynamicsBlock.of(recorded, f"{path or 'flags'}: dynamics")
+    if found is None and not selection_flags and watch is None:
         raise BadConfig(f"no selection: block in {path or 'the flags'}; to train on every row use trl {command}")
     if found is not None and not isinstance(found, dict):
         raise BadConfig(f"{path}: selection: must be a mapping such as {{strategy: random, k: 1000}}, got {found!r}")
-    block = SelectionBlock.of(merged(found or {}, selection_flags), f"{path or 'flags'}: selection")
+    block = None
+    if found is not None or selection_flags:
+        block = SelectionBlock.of(merged(found or {}, selection_flags), f"{path or 'flags'}: selection")
     for name, text in (file.pop("env", None) or {}).items():
         os.environ[name] = str(text)
-    return Experiment(command, block, *_trl_arguments(command, file, flags, path))
+    script, training, model, mixture = _trl_arguments(command, file, flags, path)
+    return Experiment(command, block, script, training, model, mixture, watch)
 
 
 def _trl_arguments(command: str, file: dict[str, Any], flags: list[str], path: str | None) -> tuple[Any, ...]:
@@ -128,9 +155,9 @@ def _trl_arguments(command: str, file: dict[str, Any], flags: list[str], path: s
     for key in file:
         if key not in known:
             raise BadConfig(
-                f"{path}: unknown key {key!r}; {nearest(str(key), known)}Accepted: the keys of trl {command} and "
-                "selection:. Options of accelerate go on its own line: accelerate launch --num_processes 2 -m hf_dsel "
-                f"{command} --config {path}"
+                f"{path}: unknown key {key!r}; {nearest(str(key), known)}Accepted: the keys of trl {command}, "
+                "selection: and dynamics:. Options of accelerate go on its own line: "
+                f"accelerate launch --num_processes 2 -m hf_dsel {command} --config {path}"
             )
     parser.set_defaults_with_config(**file)
     *found, unknown = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True, look_for_args_file=False)
@@ -139,15 +166,16 @@ def _trl_arguments(command: str, file: dict[str, Any], flags: list[str], path: s
     return tuple(found)
 
 
-def _sorted_out(arguments: list[str]) -> tuple[str | None, dict[str, Any], list[str]]:
-    """The path of the file, the flags of the selection block, and TRL's flags."""
+def _sorted_out(arguments: list[str]) -> tuple[str | None, dict[str, Any], dict[str, Any], list[str]]:
+    """The path of the file, the flags of the selection and of the dynamics block, and TRL's flags."""
     path: str | None = None
     selection: dict[str, Any] = {}
+    dynamics: dict[str, Any] = {}
     flags: list[str] = []
     rest = iter(arguments)
     for word in rest:
         flag, equals, text = word.partition("=")
-        if flag == "--config" or flag.startswith(PREFIX):
+        if flag == "--config" or flag.startswith((PREFIX, DYNAMICS)):
             text = text if equals else next(rest, "")
             if not text:
                 raise BadConfig(f"{flag} needs a value")
@@ -157,9 +185,11 @@ def _sorted_out(arguments: list[str]) -> tuple[str | None, dict[str, Any], list[
             selection.setdefault("params", {})[flag.removeprefix(f"{PREFIX}params.")] = value(text)
         elif flag.startswith(PREFIX):
             selection[flag.removeprefix(PREFIX).replace("-", "_")] = value(text)
+        elif flag.startswith(DYNAMICS):
+            dynamics[flag.removeprefix(DYNAMICS).replace("-", "_")] = value(text)
         else:
             flags.append(word)
-    return path, selection, flags
+    return path, selection, dynamics, flags
 
 
 def _datasets(experiment: Experiment) -> tuple[Dataset, Dataset | None]:
@@ -189,7 +219,8 @@ def _datasets(experiment: Experiment) -> tuple[Dataset, Dataset | None]:
         other = "hf-dsel dpo trains on pairs" if kind == "preference" else "hf-dsel sft trains on answers"
         needs = "chosen and rejected" if command == "dpo" else "answers"
         raise BadConfig(f"{command} needs a dataset with {needs}; this one is read as {kind} ({other})")
-    experiment.block.check(pool)
+    if experiment.block is not None:
+        experiment.block.check(pool)
     _check_template(experiment, pool)
     return pool, held_out
 
