@@ -78,15 +78,14 @@ def stored_rows(dataset: Dataset, at: npt.NDArray[np.int64], kind: Kind) -> Data
         ValueError: a row that cannot be read.
     """
     source = dataset.select_columns(rows.text_columns(dataset.column_names)).with_format(None)
-    found = [
-        row
-        for start in range(0, len(at), _BATCH)
-        for row in _stored(source.select(at[start : start + _BATCH])[:], kind)
-    ]
-    unread = [row for row in found if isinstance(row, str)]
-    if unread:
-        raise ValueError(f"{len(unread)} rows cannot be read: {unread[0]}")
-    return Dataset.from_list(found, features=Features(FEATURES[kind]))
+    columns: dict[str, list[Any]] = {name: [] for name in FEATURES[kind]}
+    for start in range(0, len(at), _BATCH):
+        for row in _stored(source.select(at[start : start + _BATCH])[:], kind):
+            if isinstance(row, str):
+                raise ValueError(f"a row cannot be read: {row}")
+            for name, value in row.items():
+                columns[name].append(value)
+    return Dataset.from_dict(columns, features=Features(FEATURES[kind]))
 
 
 def _stored(batch: Mapping[str, Sequence[Any]], kind: Kind) -> list[dict[str, Any] | str]:

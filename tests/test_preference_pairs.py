@@ -59,6 +59,7 @@ def test_scorers_of_one_model_share_one_pass(tiny_qwen2, tmp_path):
         ("threshold", {"column": "nll", "low": 0}),
         ("k_center", {"gamma": 1, "quality": "ifd"}),
         ("knn", {"quality": "ifd"}),
+        ("pibe", {"quality": "ifd"}),
         ("deita", {"complexity": "nll", "quality": "ifd", "threshold": 0.9999}),
         ("qdit", {"quality": "ifd", "alpha": 0.5}),
         ("qdit_threshold", {"quality": "ifd", "threshold": 0.9999}),

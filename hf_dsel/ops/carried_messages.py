@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -81,7 +82,8 @@ def history_rows(
         2 · m · new numbers.
 
     Raises:
-        ValueError: another width, or similarities that sum to 0 or less for a new row (Eq. 4 divides by the sum).
+        ValueError: another width, or similarities that sum to 0 for a new row (Eq. 4 divides by the sum). Below 0 it is
+            a warning: the formula has a value then, though no sense.
 
     Source: InsBank (PIBE) §3.2, Eqs. 4 and 5 and the correction after them; the authors' code for "repository".
     """
@@ -122,13 +124,18 @@ def _weights(sim: torch.Tensor, estimate: Estimate, first: int) -> torch.Tensor:
         far = 1 - sim
         return far / far.sum(0)
     total = sim.sum(0)
-    bad = (total <= 0).nonzero().view(-1)
-    if len(bad):
-        raise ValueError(
-            f"for {len(bad)} new rows, the first at {first + int(bad[0])}, the cosines with the old candidates sum to 0 or "
-            f"less, and Eq. 4 divides by the sum; use history='sketch', or embeddings "
-            "that were not centred"
+    low = int((total <= 0).sum())
+    if low:
+        warnings.warn(
+            f"the cosines of {low} new rows with all old candidates sum to 0 or less, and Eq. 4 divides by the sum: the "
+            "history of these rows is large and of the wrong sign. history='sketch' has no such rows",
+            stacklevel=4,
         )
+        if bool((total == 0).any()):
+            raise ValueError(
+                f"the cosines of new row {first + int((total == 0).nonzero()[0])} with all old candidates sum to 0, and "
+                "Eq. 4 divides by the sum; use history='sketch'"
+            )
     return sim.square() / total
 
 

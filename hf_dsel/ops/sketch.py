@@ -29,10 +29,10 @@ class Sketch:
         x ≈ y = mean + B z,  z_j one of 2^{b_j} levels,  and e = ‖x − y‖ is kept
         ‖c − x‖² ≈ ‖c − y‖² + e²
 
-    B holds the principal axes of the first vectors, in 8 bits a number (what that costs is in e too). Bits go to the axes
-    one at a time, each to the axis where it takes the most from the expected squared error; axes that get none are left
-    out. Levels are the best ones for a normal distribution. The term that is left out, 2 (c − y)·(x − y), has mean 0 over
-    directions; with MiniLM's 384 dimensions and 3 bits its standard deviation is about 1 % of the squared distance.
+    B holds the principal axes of the first vectors, in 8 bits a number (what that costs is in e too). Bits go to the
+    axes one at a time, each to the axis where it takes the most from the expected squared error; axes that get none are
+    left out. Levels are the best ones for a normal distribution. The term that is left out, 2 (c − y)·(x − y), has mean
+    0 over directions; with MiniLM's 384 dimensions and 3 bits its standard deviation is about 1 % of ‖c − x‖².
 
     Args:
         mean: float32 `dim`.

@@ -1,7 +1,8 @@
 """How much of a choice made at once is found again when the data come in rounds.
 
-`python -m tests.benchmarks.bank_overlap`: the paper's Table 2 (InsBank, Section 4.2) on real pools, for every history and preference, with the memory each needs.
-Needs the folder in HF_DSEL_DATA. `--pool mixed` embeds its rows with all-MiniLM-L6-v2 first (once; then cached).
+`python -m tests.benchmarks.bank_overlap`: the paper's Table 2 (InsBank, Section 4.2) on real pools, for every history
+and preference, with the memory that each needs. It reads the folder in HF_DSEL_DATA; `--pool mixed` embeds its rows with
+all-MiniLM-L6-v2 first (once; then cached).
 """
 
 from __future__ import annotations
@@ -116,9 +117,9 @@ def main() -> None:
     numbers = args.rows * (4 * width + 8)
     kept = pool.data.column("messages").nbytes + numbers
     print(
-        f"{args.pool}, {args.rows:,} rows -> {args.size:,}, {args.rounds} rounds{' by source' if args.by_source else ''}, "
-        f"gamma {args.gamma:g}, seed {args.seed}; all rows with embeddings and scores: {kept / 2**20:.1f} MiB, without "
-        f"their text {numbers / 2**20:.1f}"
+        f"{args.pool}, {args.rows:,} rows -> {args.size:,}, {args.rounds} rounds"
+        f"{' by source' if args.by_source else ''}, gamma {args.gamma:g}, seed {args.seed}; all rows with "
+        f"embeddings and scores: {kept / 2**20:.1f} MiB, without their text {numbers / 2**20:.1f}"
     )
     columns = (("rule", 9), ("diagonal", 9), ("history", 11), ("bits", 5), ("overlap", 8), ("share", 7), ("MiB", 7),
                ("of all", 7), ("seconds", 8), ("paper", 6))  # fmt: skip
