@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from hf_dsel.bank_rows import OtherKind, keys_of, kind_of
 from hf_dsel.bank_state import History, New, Round, Settings, State, empty_state
 from hf_dsel.ops.representation import Preference
 from hf_dsel.progress import count, say
-from hf_dsel.scoring import described
+from hf_dsel.scoring import described, score, written
 from hf_dsel.selecting import read_needed, with_columns
 from hf_dsel.strategies.pibe import Combine, Pibe
 
@@ -96,7 +97,15 @@ class Bank:
         )  # fmt: skip
         self._state: State | None = None
 
-    def update(self, dataset: Dataset, *, source: str, compute: bool = True) -> tuple[Round, ...]:
+    def update(
+        self,
+        dataset: Dataset,
+        *,
+        source: str,
+        compute: bool = True,
+        scorers: Sequence[Any] = (),
+        cache_dir: str | os.PathLike[str] | None = None,
+    ) -> tuple[Round, ...]:
         """Let the rows of a new dataset compete with the bank's.
 
         All or nothing: if anything fails, the bank is as it was.
@@ -106,6 +115,8 @@ class Bank:
                 what is in the bank.
             source: a name for it, kept with each row.
             compute: compute missing columns with the default scorers, announced first.
+            scorers: what to compute first, in place of the default scorers. The bank remembers what made its columns.
+            cache_dir: folder of their scores, as in `hf_dsel.score`.
 
         Returns:
             the rounds this took: one, more with `chunk`, none where no row is new.
@@ -113,8 +124,8 @@ class Bank:
         Raises:
             MissingColumn, BadColumn: as in `select_by`.
             OtherKind: conversations, pairs and plain text do not mix.
-            ValueError: embeddings of another width, a quality that is the same in all rows of the first round, or
-                fewer than two rows in the first.
+            ValueError: embeddings of another width or by another model, a quality that is the same in all rows of the
+                first round, or fewer than two rows in the first.
             MemoryError: the messages of a round do not fit.
         """
         if not isinstance(dataset, Dataset):
@@ -125,7 +136,8 @@ class Bank:
             say(f"{source} has no rows; the bank is as it was")
             return ()
         state, rounds = self._state, []
-        new, state, given = self._read(dataset, state, source, compute=compute)
+        made_by, dataset = self._scored(dataset, state, source, list(scorers), cache_dir)
+        new, state, given = self._read(dataset, state, source, made_by, compute=compute)
         chunk = self.settings.chunk or max(len(new.at), 1)
         for start in range(0, len(new.at), chunk):
             part = slice(start, start + chunk)
@@ -228,15 +240,21 @@ class Bank:
 
         return composition(self.history, size=self.settings.size)
 
-    def _read(
-        self, dataset: Dataset, state: State | None, source: str, *, compute: bool
-    ) -> tuple[New, State, dict[str, Any]]:
-        """The rows that are new, distinct and complete, in the order of their keys."""
+    def _scored(
+        self, dataset: Dataset, state: State | None, source: str, scorers: list[Any], cache_dir: Any
+    ) -> tuple[dict[str, str], Dataset]:
+        """What makes the columns that are read, and the dataset with those that `scorers` make."""
         kind = kind_of(dataset.column_names)
         if state is not None and state.kind != kind:
             raise OtherKind(f"the bank holds {_KINDS[state.kind]}, and {source} {_KINDS[kind]}; keep a bank for each")
-        rule, rows = self.settings.rule(), len(dataset)
-        made_by = self._makers(rule, dataset, state)
+        made_by = self._makers(self.settings.rule(), dataset, state, scorers)
+        return made_by, score(dataset, scorers, cache_dir=cache_dir) if scorers else dataset
+
+    def _read(
+        self, dataset: Dataset, state: State | None, source: str, made_by: dict[str, str], *, compute: bool
+    ) -> tuple[New, State, dict[str, Any]]:
+        """The rows that are new, distinct and complete, in the order of their keys."""
+        kind, rule, rows = kind_of(dataset.column_names), self.settings.rule(), len(dataset)
         dataset = with_columns(dataset, rule, compute=compute)
         arrays, usable, left_out = read_needed(dataset, list(rule.needs()), [])
         embeddings = arrays[self.settings.embedding]
@@ -265,19 +283,20 @@ class Bank:
             state = empty_state(self.settings, kind, embeddings.shape[1])
         return new, replace(state, made_by=state.made_by | made_by), given
 
-    def _makers(self, rule: Pibe, dataset: Dataset, state: State | None) -> dict[str, str]:
+    def _makers(self, rule: Pibe, dataset: Dataset, state: State | None, scorers: list[Any]) -> dict[str, str]:
         """The scorers of the missing columns, which must be those that the bank's rows were scored with."""
+        given = {name: scorer for scorer in scorers for name in written(scorer)}
         made = {
             name: described(scorer)
-            for name, scorer in rule.needs().items()
+            for name, scorer in (rule.needs() | {n: s for n, s in given.items() if n in rule.needs()}).items()
             if scorer is not None and name not in dataset.column_names
         }
         for name, scorer in made.items():
             before = scorer if state is None else state.made_by.get(name, scorer)
             if before != scorer:
                 raise ValueError(
-                    f"{name!r} of the bank's rows was made by {before}, and would now be made by {scorer}; compute it "
-                    "yourself with the first one, hf_dsel.score(dataset, ...), before the update"
+                    f"{name!r} of the bank's rows was made by {before}, and would now be made by {scorer}, so that old "
+                    "and new rows could not be compared; use the first one, or begin a new bank"
                 )
         return made
 

@@ -42,10 +42,19 @@ class Settings:
     chunk: int | None
 
     def __post_init__(self) -> None:
-        for name, least in (("size", 1), ("chunk", 1)):
+        for name, unit in (("size", " row"), ("chunk", " row"), ("neighbours", ""), ("iterations", "")):
             number = getattr(self, name)
-            if number is not None and (isinstance(number, bool) or not isinstance(number, int) or number < least):
-                raise ValueError(f"{name} is {number!r}; it must be a whole number of at least {least} rows")
+            if number is None and name in ("chunk", "neighbours"):
+                continue
+            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+                raise ValueError(f"{name} is {number!r}; it must be a whole number of at least 1{unit}")
+        for name in ("gamma", "damping", "momentum", "decay", "bits"):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int | float):
+                raise ValueError(f"{name} is {number!r}; it must be a number")
+        for name in ("quality", "embedding"):
+            if not isinstance(getattr(self, name), str) or not getattr(self, name):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be the name of a column")
         if self.history not in HISTORIES:
             raise ValueError(f"history is {self.history!r}; expected 'sketch', 'paper', 'repository' or None")
         for name in ("momentum", "decay"):

@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""The command `hf-dsel`: score, select, evolve, train-scorer, sft, dpo."""
+"""The command `hf-dsel`: score, select, evolve, train-scorer, bank, sft, dpo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from hf_dsel.endpoint import BudgetSpent, EndpointDown
-from hf_dsel.help_texts import EVOLVE, SCORE, SELECT, TOP, TRAIN, TRAIN_SCORER
+from hf_dsel.help_texts import BANK, BANK_VERBS, EVOLVE, SCORE, SELECT, TOP, TRAIN, TRAIN_SCORER
 from hf_dsel.one_pass import Shortfall
 from hf_dsel.scorer_specs import nearest, scorer_names, value
 from hf_dsel.scorers.models import ModelNotLoaded
@@ -32,10 +32,11 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; the exit code: 0 done, 2 the input is at fault, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command = given[0] if given else ""
+    words = 2 if " ".join(given[:2]) in COMMANDS else 1
+    command = " ".join(given[:words])
     try:
         warnings.showwarning = _show_warning
-        done = COMMANDS[command](given[1:]) if command in COMMANDS else _top(command)
+        done = COMMANDS[command](given[words:]) if command in COMMANDS else _top(command)
     except KeyboardInterrupt:
         print(f"\nhf-dsel {command}: interrupted. What is finished is kept: the same command goes on.", file=sys.stderr)
         return 130
@@ -172,6 +173,70 @@ def _train_scorer(arguments: list[str]) -> int:
     return train_scorer(_read(parser, arguments, "train-scorer"))
 
 
+def _bank(verb: str, arguments: list[str]) -> int:
+    from hf_dsel import bank_commands
+
+    if not verb:
+        if arguments and arguments[0] not in ("-h", "--help"):
+            verbs = list(BANK_VERBS)
+            raise UsageError(f"no verb {arguments[0]!r}; {nearest(arguments[0], verbs)}Verbs: {', '.join(verbs)}")
+        print(BANK)
+        return 0 if arguments else 2
+    parsers = {name: _bank_parser(name) for name in BANK_VERBS}
+    known = sorted({a.dest for parser in parsers.values() for a in parser._actions} - {"help", "config"})
+    return getattr(bank_commands, verb)(_read(parsers[verb], arguments, f"bank {verb}", known))
+
+
+def _bank_parser(verb: str) -> _Parser:
+    parser = _parser(f"bank {verb}", BANK_VERBS[verb], "DIR DATASET" if verb == "update" else "DIR")
+    group = parser.add_argument_group("the bank")
+    group.add_argument("folder", nargs="?", metavar="DIR", help="the folder that holds it")
+    if verb == "update":
+        _add_dataset(parser)
+        group.add_argument("--source", metavar="NAME", help="kept with each row (default: the last part of the id or "
+                           "path, without its ending)")  # fmt: skip
+        _add_scoring(parser)
+    if verb in ("init", "update"):
+        _add_bank_settings(parser, "settings of the bank" if verb == "init" else "settings, checked against the bank's")
+    if verb == "show":
+        group.add_argument("--rounds", action="store_true", help="every round, with the sources after each")
+        group.add_argument("--top", type=int, metavar="N", help="how many of the first rows to print (default: 5)")
+        group.add_argument("--picture", metavar="FILE", help="draw the sources round by round (.png, .svg or .pdf)")
+    group = parser.add_argument_group("the result" if verb == "export" else "other")
+    if verb == "export":
+        group.add_argument("--out", metavar="OUT", help="folder to write train.parquet to")
+        group.add_argument("--top", type=int, metavar="B", help="only the best B rows (default: all)")
+        group.add_argument(
+            "--overwrite", action="store_true", help="replace an earlier train.parquet (default: refuse)"
+        )
+    if verb == "update":
+        group.add_argument("--dry-run", action="store_true", help="say what would be computed and how large the "
+                           "largest array is; change nothing")  # fmt: skip
+    group.add_argument("--config", metavar="FILE", help="YAML with these options; flags win over it")
+    return parser
+
+
+def _add_bank_settings(parser: _Parser, title: str) -> None:
+    group = parser.add_argument_group(title)
+    group.add_argument("--size", type=int, metavar="ROWS", help="rows it holds at most (default: 6000)")
+    group.add_argument("--quality", metavar="COLUMN", help="the score to read (default: quality)")
+    group.add_argument("--embedding", metavar="COLUMN", help="the vectors to read (default: embedding)")
+    group.add_argument("--gamma", type=float, metavar="X", help="weight of the quality; 0 reads none (default: 1)")
+    group.add_argument("--combine", metavar="HOW", help="multiply or add (default: multiply)")
+    group.add_argument("--preference", type=value, metavar="P", help="diagonal of the similarities: 0 as published, "
+                       "median, or a number (default: 0)")  # fmt: skip
+    group.add_argument("--neighbours", type=value, metavar="N", help="pass messages along the N nearest alone, or none "
+                       "for all pairs (default: none)")  # fmt: skip
+    group.add_argument("--history", metavar="KIND", help="how the past counts: sketch, paper, repository or none "
+                       "(default: sketch)")  # fmt: skip
+    group.add_argument("--bits", type=float, metavar="X", help="of the sketch, a dimension (default: 3)")
+    group.add_argument("--chunk", type=value, metavar="ROWS", help="new rows a round at most, or none (default: none)")
+    group.add_argument("--momentum", type=float, metavar="X", help="of the other histories (default: 0.5)")
+    group.add_argument("--decay", type=float, metavar="X", help="of the momentum, an iteration (default: 0.99)")
+    group.add_argument("--iterations", type=int, metavar="N", help="of the messages at most (default: 200)")
+    group.add_argument("--damping", type=float, metavar="X", help="of the messages, in [0, 1) (default: 0.5)")
+
+
 def _train(command: str, arguments: list[str]) -> int | Callable[[], None]:
     if not arguments or {"-h", "--help"} & set(arguments):
         dataset = {"sft": "tatsu-lab/alpaca", "dpo": "HuggingFaceH4/ultrafeedback_binarized"}[command]
@@ -184,10 +249,10 @@ def _train(command: str, arguments: list[str]) -> int | Callable[[], None]:
     return experiment.prepared(command, arguments)
 
 
-def _parser(command: str, text: str) -> _Parser:
+def _parser(command: str, text: str, names: str = "DATASET") -> _Parser:
     return _Parser(
         prog=f"hf-dsel {command}",
-        usage=f"hf-dsel {command} DATASET [options]   or   hf-dsel {command} --config FILE [options]",
+        usage=f"hf-dsel {command} {names} [options]   or   hf-dsel {command} --config FILE [options]",
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
@@ -248,16 +313,17 @@ def _add_output(
     return group
 
 
-def _read(parser: _Parser, arguments: list[str], command: str) -> dict[str, Any]:
-    """The options given, from the file and the flags."""
+def _read(parser: _Parser, arguments: list[str], command: str, also_known: Sequence[str] = ()) -> dict[str, Any]:
+    """The options given, from the file and the flags. Keys of the file that are only `also_known` are left out."""
     options = [a for a in parser._actions if a.dest not in ("help", "config")]
-    given, unknown = parser.parse_known_args(arguments)
+    given, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         known = sorted(f for a in options for f in a.option_strings if f.startswith("--"))
         raise UsageError(f"unknown argument {unknown[0]!r}; {nearest(unknown[0], known)}Known: {', '.join(known)}")
     flags = vars(given)
-    if flags.get("dataset", "") is None:
-        del flags["dataset"]
+    for name in ("folder", "dataset"):
+        if flags.get(name, "") is None:
+            del flags[name]
     for name in ("params", "training"):
         if name in flags:
             flags[name] = dict(_param(text, f"--{name.removesuffix('s')}") for text in flags[name])
@@ -265,8 +331,10 @@ def _read(parser: _Parser, arguments: list[str], command: str) -> dict[str, Any]
     if path is None:
         return flags
     file = read_yaml(path)
-    refuse_unknown(file, [a.dest for a in options], path)
-    for key in ("dry_run", "overwrite", "compare", "trust_remote_code"):
+    names = [a.dest for a in options]
+    refuse_unknown(file, [*names, *(n for n in also_known if n not in names)], path)
+    file = {key: found for key, found in file.items() if key in names}
+    for key in (a.dest for a in options if a.nargs == 0):
         if not isinstance(file.get(key, False), bool):
             raise BadConfig(f"{path}: {key} must be true or false, got {file[key]!r}")
     if command in ("score", "select"):
@@ -296,6 +364,11 @@ COMMANDS: dict[str, Callable[[list[str]], int | Callable[[], None]]] = {
     "select": _select,
     "evolve": _evolve,
     "train-scorer": _train_scorer,
+    "bank": lambda arguments: _bank("", arguments),
+    "bank init": lambda arguments: _bank("init", arguments),
+    "bank update": lambda arguments: _bank("update", arguments),
+    "bank show": lambda arguments: _bank("show", arguments),
+    "bank export": lambda arguments: _bank("export", arguments),
     "sft": lambda arguments: _train("sft", arguments),
     "dpo": lambda arguments: _train("dpo", arguments),
 }

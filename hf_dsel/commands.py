@@ -45,13 +45,13 @@ def score(options: dict[str, Any]) -> int:
         raise BadConfig("what to compute is missing: add --scorer, for example --scorer IFD:model=gpt2")
     scorers = [make_scorer(spec) for spec in options["scorers"]]
     out = _output(options)
-    dataset = _opened(options)
+    dataset = opened(options)
     if options.get("dry_run"):
         show(plan(dataset, scorers=scorers))
         return 0
     scored = score_dataset(dataset, scorers, cache_dir=options.get("cache_dir"))
     if out is not None and is_main_process():
-        _write(scored, out)
+        write_rows(scored, out)
         new = [n for n in scored.column_names if n not in dataset.column_names]
         show(f"wrote {out / DATA}: {count(len(scored), 'row')} with {', '.join(new)}")
     return 0
@@ -63,7 +63,7 @@ def select(options: dict[str, Any]) -> int:
     if "selection" in options:
         return _replay(options, out)
     block = SelectionBlock.of({k: v for k, v in options.items() if k in BLOCK}, "hf-dsel select")
-    dataset = _opened(options)
+    dataset = opened(options)
     block.check(dataset)
     if options.get("dry_run"):
         show(plan(dataset, block.rule, scorers=block.first_scorers, k=block.k, fraction=block.fraction,
@@ -103,14 +103,14 @@ def evolve(options: dict[str, Any]) -> int:
     check_evolution(**{k: v for k, v in rule.items() if k not in ("k", "seed")})
     if out is not None:
         endpoint.check()
-    dataset = _opened(options)
+    dataset = opened(options)
     if out is None:
         show(plan_evolution(dataset, endpoint, **rule))
         return 0
     if not is_main_process():
         return 0
     evolved = evolve_dataset(dataset, endpoint, **rule)
-    _write(evolved, out)
+    write_rows(evolved, out)
     scored = sum(score is not None for score in evolved["score"][:])
     show(f"wrote {out / DATA}: {count(len(evolved), 'variant')}, {scored:,} of them with a score")
     if scored < len(evolved):
@@ -176,7 +176,7 @@ def _replay(options: dict[str, Any], out: Path | None) -> int:
     if clash:
         raise BadConfig(f"--selection replays a record, so {', '.join(clash)} would have no effect; leave them out")
     record = Selection.load(options["selection"])
-    subset = record.apply(_opened(options))
+    subset = record.apply(opened(options))
     show(f"{options['selection']}: {len(record):,} rows chosen by {record.strategy}")
     if out is not None and not options.get("dry_run"):
         _write_subset(subset, record, out)
@@ -191,6 +191,11 @@ def _output(options: dict[str, Any]) -> Path | None:
         return None
     if not options.get("out"):
         raise BadConfig("where to? Add --out DIR (or --dry-run to see what would be computed)")
+    return free_folder(options)
+
+
+def free_folder(options: dict[str, Any]) -> Path:
+    """The folder that `out` names; refused when it holds another run's rows."""
     out = Path(options["out"]).expanduser()
     if out.exists() and not out.is_dir():
         raise BadConfig(f"--out {out} is a file; give a folder")
@@ -201,7 +206,8 @@ def _output(options: dict[str, Any]) -> Path | None:
     return out
 
 
-def _opened(options: dict[str, Any]) -> Dataset:
+def opened(options: dict[str, Any]) -> Dataset:
+    """The dataset that the options name, announced."""
     dataset = open_dataset(options["dataset"], name=options.get("name"), split=options.get("split", "train"))
     say(f"{options['dataset']}: {count(len(dataset), 'row')}, read as {detect(dataset.column_names)}")
     return dataset
@@ -210,7 +216,7 @@ def _opened(options: dict[str, Any]) -> Dataset:
 def _write_subset(subset: Dataset, record: Selection, out: Path) -> None:
     kind = detect(subset.column_names)
     subset = subset.remove_columns([n for n, f in subset.features.items() if _is_floats(f)])
-    _write(subset if kind == "prompt" else to_trl(subset), out)
+    write_rows(subset if kind == "prompt" else to_trl(subset), out)
     record.save(out / RECORD)
     show(f"wrote {out / DATA} ({count(len(subset), 'row')}, best first) and {out / RECORD} (the record)")
     if kind != "prompt":
@@ -223,7 +229,7 @@ def _is_floats(feature: Any) -> bool:
     return isinstance(feature, List) and str(getattr(feature.feature, "dtype", "")).startswith("float")
 
 
-def _write(dataset: Dataset, out: Path) -> None:
+def write_rows(dataset: Dataset, out: Path) -> None:
     """All of the file or nothing."""
     out.mkdir(parents=True, exist_ok=True)
     temporary = out / f".{DATA}.{os.getpid()}"

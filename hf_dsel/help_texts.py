@@ -10,6 +10,8 @@ TOP = """Choose the best rows of an instruction or preference dataset, and train
   sft      select and fine-tune in one go: TRL's own YAML with a selection: block
   dpo      the same for preference pairs
 
+  bank     keep one ordered set of the best rows, and feed it each new dataset: init, update, show, export
+
   evolve         have a strong model write and rank variants of some rows: data to train a scorer
   train-scorer   train a DEITA scorer of complexity or quality on them
 
@@ -103,3 +105,59 @@ Your own data: columns text (in the template) and score (1 to 6), with --scores 
 rows are variants of one sample. As a file, for --config: the long names of the flags, with _ for -, and training: as a
 mapping of options of trl.SFTConfig.
 """
+
+BANK = """A bank holds the best rows of every dataset it was given, in order, and does not need the datasets again
+(InsBank). Each update lets the rows of a new dataset compete with those of the bank.
+
+Example: 6,000 rows, by DEITA's quality and by how far each row is from the others
+  hf-dsel bank init my-bank --size 6000
+  hf-dsel bank update my-bank tatsu-lab/alpaca
+  hf-dsel bank update my-bank databricks/databricks-dolly-15k --source dolly
+  hf-dsel bank show my-bank
+  hf-dsel bank export my-bank --out best-1k --top 1000
+  trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name best-1k --output_dir out
+
+See hf-dsel bank VERB --help; the verbs are init, update, show and export.
+"""
+
+BANK_VERBS = {
+    "init": """Make an empty bank. Its settings are fixed from here on. The first b of its rows will be the choice for
+any budget b.
+
+Example: rank by IFD instead of DEITA's quality
+  hf-dsel bank init my-bank --size 3000 --quality ifd
+  hf-dsel bank update my-bank tatsu-lab/alpaca --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct
+
+As a file, for --config: the long names of the flags, with _ for -. One file can serve all four verbs; each reads the
+keys it knows.
+  size: 3000
+  quality: ifd
+  scorers:
+    - {name: IFD, model: HuggingFaceTB/SmolLM2-135M-Instruct}
+""",
+    "update": """Let the rows of a dataset compete with the bank's. The columns that the bank reads are computed first
+where the dataset lacks them. Rows that the bank has seen are passed over, so an update can be repeated. All or nothing:
+stopped at any moment, DIR holds the old bank or the new one, and the same command goes on with the scores there are.
+
+Example
+  hf-dsel bank update my-bank databricks/databricks-dolly-15k --source dolly \\
+      --scorer Embed:model=sentence-transformers/all-mpnet-base-v2
+  hf-dsel bank show my-bank
+
+First see what it would take: the same with --dry-run. Under torchrun every rank scores its share. As a file, for
+--config: the long names of the flags, with _ for -, and scorers: as a list.
+""",
+    "show": """Say what a bank holds: its settings, the rows of each source, what every round did, the best and the
+worst tenth beside each other, and the first rows.
+
+Example
+  hf-dsel bank show my-bank --rounds --top 20 --picture my-bank.png
+""",
+    "export": """Write the bank, or its best B rows, where trl sft and trl dpo read them: OUT/train.parquet, best first,
+with score, representation, quality, source, source_row and round beside the text.
+
+Example
+  hf-dsel bank export my-bank --out best-1k --top 1000
+  trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name best-1k --output_dir out
+""",
+}

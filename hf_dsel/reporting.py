@@ -87,12 +87,12 @@ def first_picks(pool: Dataset, selection: Selection, n: int = 5, *, width: int =
         columns.append((name, [f"{v:,.3f}" for v in values]))
     widths = [max(len(c) for c in (name, *cells)) for name, cells in columns]
     lines = ["  ".join(name.rjust(w) for (name, _), w in zip(columns, widths, strict=True)) + "  text"]
-    for i, text in enumerate(_starts(pool, rows, width)):
+    for i, text in enumerate(starts_of_prompts(pool, rows, width)):
         lines.append("  ".join(cells[i].rjust(w) for (_, cells), w in zip(columns, widths, strict=True)) + f"  {text}")
     return "\n".join(lines)
 
 
-def _starts(pool: Dataset, rows: IntArray, width: int) -> list[str]:
+def starts_of_prompts(pool: Dataset, rows: IntArray, width: int = 60) -> list[str]:
     """How the prompts of some rows begin, on one line each."""
     try:
         turns = [r.turns[0] if r.turns else None for r in read(_texts(pool).select(rows)[:])]
