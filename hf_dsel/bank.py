@@ -144,7 +144,8 @@ class Bank:
             some = New(new.at[part], new.keys[part], new.embeddings[part], new.quality[part])
             state = one_round(self.settings, dataset, state, some, source, **(given if start == 0 else _NOTHING))
             rounds.append(state.rounds[-1])
-            say(str(rounds[-1]))
+            free = self.settings.size - len(state.keys)
+            say(f"{rounds[-1]}{f'; {free:,} places are free until more rows come' if free else ''}")
         if not rounds:
             say(f"{source} has nothing new ({_why_not(given)}); the bank is as it was")
             return ()

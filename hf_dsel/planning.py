@@ -26,6 +26,7 @@ from hf_dsel.reporting import brief
 from hf_dsel.rows import detect, text_columns
 from hf_dsel.scoring import joined_scorers, written
 from hf_dsel.strategies import Strategy, make_strategy
+from hf_dsel.strategies.pibe import Pibe
 from hf_dsel.strategies.qdit import Qdit
 
 ENOUGH_SECONDS = 2.0  # a sample that takes this long is large enough
@@ -238,7 +239,7 @@ def _of_any_length(feature: Any) -> bool:
 def _tried(
     rule: Strategy, dataset: Dataset, picks: int | None, sampled: dict[str, npt.NDArray[Any]], seed: int
 ) -> tuple[float, Array | None]:
-    """Seconds that the strategy would take on all rows, from two trials, and the pairs that `qdit` would store."""
+    """Seconds that the strategy would take on all rows, from two trials, and what it would store of pairs of rows."""
     most = min(TRIAL_ROWS, len(dataset))
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(dataset))[:most]
@@ -250,7 +251,11 @@ def _tried(
         rule.pick({k: v[:n] for k, v in columns.items()}, Budget(pool=n, rows=share), np.random.default_rng(seed))
         return time.perf_counter() - start
 
-    pairs = _pairs(columns[rule.embedding], len(dataset)) if isinstance(rule, Qdit) and rule.alpha < 1 else None
+    pairs = None
+    if isinstance(rule, Qdit) and rule.alpha < 1:
+        pairs = _pairs(columns[rule.embedding], len(dataset))
+    elif isinstance(rule, Pibe) and rule.neighbours is None and (rule.preference == "median" or rule.preference < 0):
+        pairs = Array("responsibilities (float32)", (len(dataset), len(dataset)), 4 * len(dataset) ** 2)
     half, whole = seconds(max(1, most // 2)), seconds(most)
     if most == len(dataset):
         return whole, pairs

@@ -419,3 +419,11 @@ def test_missing_columns_are_computed_by_one_scorer(minilm):
     bank = Bank(size=3, gamma=0.0)
     bank.update(scored, source="a")
     assert len(bank) == 3 and bank.embeddings.shape == (3, 384)
+
+
+def test_a_bank_that_is_not_full_says_so(capsys):
+    bank = Bank(size=30)
+    bank.update(pool(12), source="a")
+    assert "12 rows in the bank" in (said := capsys.readouterr().err) and "18 places are free" in said
+    bank.update(pool(40, begin=12), source="b")
+    assert "places are free" not in capsys.readouterr().err and len(bank) == 30

@@ -99,3 +99,11 @@ def test_sizes_and_times_for_readers():
     assert [duration(s) for s in (0.4, 59, 60, 3599, 90_061)] == [
         "under a second", "about 59 s", "about 1 min 0 s", "about 59 min 59 s", "about 25 h 1 min"
     ]  # fmt: skip
+
+
+def test_messages_of_all_pairs_are_stated_where_they_are_passed():
+    rows = pool(60, dim=4)
+    passed = plan(rows, "pibe", k=5, preference="median", iterations=3)
+    assert passed.largest.shape == (60, 60) and passed.largest.bytes == 60 * 60 * 4
+    for options in ({}, {"preference": "median", "neighbours": 8}):
+        assert plan(rows, "pibe", k=5, iterations=3, **options).largest.shape == (60, 4)

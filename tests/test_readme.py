@@ -38,8 +38,8 @@ def pool():
     )  # fmt: skip
 
 
-def test_there_are_four_blocks():
-    assert len(BLOCKS) == 4
+def test_there_are_five_blocks():
+    assert len(BLOCKS) == 5
 
 
 def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
@@ -78,6 +78,14 @@ def test_your_own_strategy(pool):
     names = {"pool": pool, "__name__": "yours"}
     exec(BLOCKS[3].replace("k=100", "k=8"), names)
     assert names["subset"]["response_words"][:] == [6] * 8
+
+
+def test_a_bank(pool, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dolly = pool.map(lambda row: {"instruction": f"Now {row['instruction']}"}).rename_column("output", "response")
+    names = {"pool": pool, "dolly": dolly, "hf_dsel": hf_dsel}
+    exec(BLOCKS[4].replace("size=6000", "size=10").replace("top(2000)", "top(4)"), names)
+    assert len(names["top"]) == 4 and len(names["bank"].history) == 2 and "messages" in names["top"].column_names
 
 
 def test_every_strategy_has_a_row_and_every_scorer_is_named():
