@@ -1,10 +1,11 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""Negative Euclidean distances of all pairs of rows, half of them kept or all made again block by block."""
+"""Negative Euclidean distances of all pairs of rows: one half of the matrix kept, or all made again by blocks."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -14,38 +15,63 @@ from hf_dsel.ops.unit_rows import rows_of
 _CLOSE = 1e-4  # squared distances up to this share of the squared norms are computed again, from the difference
 
 
-def block_rows(n: int, block: int | None, device: torch.device) -> int:
-    """Rows handled at a time: as asked, else what fits caches."""
+def block_rows(n: int, block: int | None, device: torch.device, *, kept: bool = True) -> int:
+    """Rows handled at a time: as asked, else what fits caches; more where each block is a product."""
     if block is not None:
         return min(block, n)
-    return min(n, 2048 if device.type == "cuda" else max(16, min(256, n // 64)))
+    return min(
+        n, 2048 if device.type == "cuda" else max(16, min(256, n // 64)) if kept else max(64, min(1024, n // 12))
+    )
+
+
+def kept_numbers(n: int, block: int) -> int:
+    """How many numbers of S are kept: n²/2 and the rest of the tiles on the diagonal."""
+    return sum(min(block, n - start) * (n - start) for start in range(0, n, block))
 
 
 class NegativeDistances:
-    """Rows of S, from embeddings; where kept, the half right of the diagonal, one tensor a block of rows."""
+    """Rows of S from embeddings, or from `store`: the half right of the diagonal, of type `kept` (None: not stored).
+
+    The store has a strip a block of rows, from number `strips[b]` on, and in it the strip's tiles from the diagonal to
+    the right, each with its rows one after the other. In float16 it holds distances times `scale`, a power of two.
+    """
 
     def __init__(
-        self, embeddings: np.ndarray | torch.Tensor, *, kept: bool, dtype: torch.dtype, device: torch.device,
-        block: int | None,
+        self, embeddings: np.ndarray | torch.Tensor, *, kept: torch.dtype | None, dtype: torch.dtype,
+        device: torch.device, block: int | None,
     ) -> None:  # fmt: skip
         n = len(embeddings)
-        self.n, self.block, self.preference = n, block_rows(n, block, device), 0.0
+        self.n, self.block, self.preference = n, block_rows(n, block, device, kept=kept is not None), 0.0
         self.points = torch.empty(tuple(embeddings.shape), dtype=dtype, device=device)
         for start in range(0, n, 8192):
             rows = slice(start, start + 8192)
             self.points[rows] = rows_of(embeddings, rows).to(device=device, dtype=dtype)
         self.points -= self.points.mean(0, dtype=torch.float64).to(dtype)  # distances lose fewer digits around 0
         self.squared = self.points.square().sum(1)
-        self.upper: list[tuple[torch.Tensor, ...]] = []  # by block of rows: its tiles, from the diagonal to the right
-        if kept:
-            space = self.points.new_empty(self.block * n)
-            for start in range(0, n, self.block):
-                height, width = min(self.block, n - start), n - start
+        self.store: torch.Tensor | None = None
+        if kept is not None:
+            self.scale, b = -1.0, self.block
+            if kept == torch.float16:  # no two rows are farther apart than twice the longest is long
+                self.scale = -(2.0 ** math.floor(math.log2(2**14 / max(float(self.squared.max()) ** 0.5, 1e-30))))
+            starts = range(0, n, b)
+            self.strips = np.cumsum([0, *(min(b, n - start) * (n - start) for start in starts[:-1])])
+            self.store = self.points.new_empty(kept_numbers(n, b), dtype=kept)
+            space = self.points.new_empty(b * n)
+            for here, start in enumerate(starts):
+                height, width = min(b, n - start), n - start
                 strip = self._distances(start, start, space[: height * width].view(height, width))
-                parts, store = strip.split(self.block, 1), torch.empty_like(strip).view(-1)
-                tiles = store.split([part.numel() for part in parts])
-                self.upper.append(tuple(to.view(part.shape).copy_(part) for to, part in zip(tiles, parts, strict=True)))
+                if kept == torch.float16:
+                    strip *= self.scale
+                for j, part in enumerate(strip.split(b, 1)):
+                    self._tile(here, here + j).copy_(part)
             self.points = self.points.new_empty(0, self.points.shape[1])
+
+    def _tile(self, i: int, j: int) -> torch.Tensor:
+        """Tile j ≥ i of strip i, as stored."""
+        assert self.store is not None
+        height, width = (min(self.block, self.n - at * self.block) for at in (i, j))
+        start = int(self.strips[i]) + height * self.block * (j - i)
+        return self.store[start : start + height * width].view(height, width)
 
     def _distances(self, first: int, column: int, out: torch.Tensor) -> torch.Tensor:
         """−‖x_i − x_k‖ for i from `first`, k from `column` ≤ `first` on, as many as `out` has place for."""
@@ -58,43 +84,54 @@ class NegativeDistances:
         lowest = _CLOSE * (left_squared + right_squared.amax())
         for rows in (out.amin(1) <= lowest).nonzero().view(-1).split(32):
             i, k = (out[rows] <= _CLOSE * (left_squared[rows, None] + right_squared)).nonzero(as_tuple=True)
-            for at in range(0, len(i), 8192):  # from the difference itself, where the product loses its digits
-                a, b = rows[i[at : at + 8192]], k[at : at + 8192]
+            for at in range(0, len(i), 1024):  # from the difference itself, where the product loses its digits
+                a, b = rows[i[at : at + 1024]], k[at : at + 1024]
                 out[a, b] = (left[a] - right[b]).square_().sum(1)
         out.sqrt_().neg_()
         out[itself, itself + first - column] = 0.0
         return out
 
-    def rows(
-        self,
-        first: int,
-        out: torch.Tensor,
-        *,
-        turn: Callable[[np.ndarray, np.ndarray], None] | None = None,
-        pool: ThreadPoolExecutor | None = None,
-    ) -> torch.Tensor:
-        """Rows of S from `first` (the start of a block) on, in `out`. `turn` transposes on a CPU, by the pool."""
-        if self.upper:
-            here = first // self.block
-
-            def some(job: int) -> None:
-                for j in range(job, len(self.upper), jobs):
-                    to = out[:, j * self.block : (j + 1) * self.block]
-                    if j >= here:
-                        to.copy_(self.upper[here][j - here])
-                    elif turn is None:
-                        to.copy_(self.upper[j][here - j].T)
-                    else:
-                        turn(self.upper[j][here - j].numpy(), to.numpy())
-
-            jobs = 1 if pool is None else torch.get_num_threads()
-            for _ in map(some, [0]) if pool is None else pool.map(some, range(jobs)):
-                pass
-        else:
+    def rows(self, first: int, out: torch.Tensor) -> torch.Tensor:
+        """Rows of S from `first` (the start of a block) on, in `out`."""
+        if self.store is None:
             self._distances(first, 0, out)
+        else:
+            here = first // self.block
+            for j, to in enumerate(out.split(self.block, 1)):
+                to.copy_(self._tile(here, j) if j >= here else self._tile(j, here).T)
+            if self.store.dtype == torch.float16:
+                out /= self.scale
         itself = torch.arange(len(out), device=out.device)
         out[itself, first + itself] = self.preference
         return out
+
+    def filler(self, loops: ModuleType, first: int, out: torch.Tensor) -> Callable[[int, int], None]:
+        """The same on a CPU, some rows of `out` at a time: a function that several threads may call."""
+        into = out.numpy()
+        if self.store is None:
+            torch.mm(self.points[first : first + len(out)], self.points.T, out=out)
+            close = into.dtype.type(_CLOSE)
+            made = self.points.numpy(), self.squared.numpy(), close
+
+            def fill(low: int, high: int) -> None:
+                loops.made_rows(into, first, low, high, *made)
+        else:
+            half = self.store.dtype == torch.float16
+            stored = self.store.view(torch.int16).numpy() if half else self.store.numpy()
+            target = into.view(np.int32) if half else into
+            scale = into.dtype.type(2.0**112 / self.scale) if half else 1.0
+
+            def fill(low: int, high: int) -> None:
+                loops.kept_rows(stored, self.strips, self.block, first, low, high, target)
+                if half:
+                    loops.from_half(target[low:high], into[low:high], scale)
+
+        def filled(low: int, high: int) -> None:
+            fill(low, high)
+            itself = np.arange(low, high)
+            into[itself, first + itself] = self.preference
+
+        return filled
 
     def median(self) -> float:
         """The median of S over all pairs of two rows, exactly: digit by digit of the numbers' bits."""
@@ -107,14 +144,11 @@ class NegativeDistances:
         wide = self.points.dtype == torch.float64
         whole = torch.int64 if wide else torch.int32
         known = 0  # the leading digits found
-        space = None if self.upper else self.points.new_empty(self.block, self.n)
+        space = self.points.new_empty(self.block, self.n)
         for shift in range(48 if wide else 16, -1, -16):
             counts = torch.zeros(1 << 16, dtype=torch.int64, device=self.points.device)
             for start in range(0, self.n, self.block):
-                if space is None:
-                    tile = torch.cat(self.upper[start // self.block], 1)
-                else:
-                    tile = self._distances(start, 0, space[: min(self.block, self.n - start)])[:, start:]
+                tile = self.rows(start, space[: min(self.block, self.n - start)])[:, start:]
                 for top in range(0, len(tile), 64):
                     part = tile[top : top + 64]
                     inside = torch.ones(part.shape, dtype=torch.bool, device=part.device).triu_(top + 1)
@@ -129,4 +163,4 @@ class NegativeDistances:
 
     def forget(self) -> None:
         """Give the memory back."""
-        self.upper, self.points = [], self.points.new_empty(0, 0)
+        self.store, self.points = None, self.points.new_empty(0, 0)
