@@ -427,3 +427,17 @@ def test_a_bank_that_is_not_full_says_so(capsys):
     assert "12 rows in the bank" in (said := capsys.readouterr().err) and "18 places are free" in said
     bank.update(pool(40, begin=12), source="b")
     assert "places are free" not in capsys.readouterr().err and len(bank) == 30
+
+
+@pytest.mark.skipif("HF_DSEL_DATA" not in os.environ, reason="reads Alpaca from the folder in HF_DSEL_DATA")
+def test_fig_4_on_alpaca():
+    """The first b rows beside the last b, for every b: quality and representation are both higher."""
+    from tests.benchmarks.bank_overlap import alpaca
+
+    bank, data = Bank(size=1000), alpaca(20_000, 0)
+    for number, at in enumerate(np.array_split(np.arange(len(data)), 4)):
+        bank.update(data.select(at), source=str(number))
+    for name in ("quality", "representation"):
+        values = np.array(bank.dataset[name][:])
+        for b in range(1, 501):
+            assert values[:b].mean() > values[-b:].mean(), (name, b)
