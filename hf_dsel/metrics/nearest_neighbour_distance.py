@@ -29,11 +29,23 @@ def nearest_neighbour_distance(
     Raises:
         ValueError: fewer than two rows, where no neighbour exists, or a vector that has no cosine.
 
+    Source: survey, Eq. 28, with the cosine distance.
+
     >>> nearest_neighbour_distance(np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0]], np.float32))
     0.3333333333333333
     """
+    return float(distances_to_nearest(embeddings, rows, seen_from=seen_from).mean())
+
+
+def distances_to_nearest(
+    embeddings: npt.NDArray[Any],
+    rows: npt.NDArray[np.int64] | None = None,
+    *,
+    seen_from: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.float64]:
+    """The cosine distance of each row of a set to its nearest other row; arguments as above."""
     vectors = embeddings if rows is None else embeddings[rows]
     if len(vectors) < 2:
         raise ValueError(f"nearest-neighbour distance needs at least 2 rows, got {len(vectors)}")
     own = np.arange(len(vectors)) if seen_from is None else np.asarray(seen_from, np.int64)
-    return float((1 - largest_cosine(vectors[own], vectors, skip=own)).mean())
+    return np.asarray(1 - largest_cosine(vectors[own], vectors, skip=own), np.float64)

@@ -58,3 +58,20 @@ def test_vectors_without_a_cosine_are_refused(bad):
 def test_nothing_to_compare_with():
     with pytest.raises(ValueError, match="no vectors to compare with"):
         largest_cosine(vectors(2, 3, 0), np.empty((0, 3), np.float32))
+
+
+@pytest.mark.parametrize("key_block", [1, 4, 11, 100])
+def test_keys_in_blocks(key_block):
+    x = vectors(23, 5, 0)
+    np.testing.assert_allclose(largest_cosine(x[:9], x[9:], key_block=key_block), slow(x[:9], x[9:]), atol=2e-6)
+    own = np.arange(23)
+    np.testing.assert_allclose(
+        largest_cosine(x, x, skip=own, key_block=key_block, block_elements=13), slow(x, x, own), atol=2e-6
+    )
+
+
+def test_a_bad_key_of_a_later_block_is_named():
+    x = vectors(9, 3, 0)
+    x[7] = 0
+    with pytest.raises(ValueError, match=r"of the rows from 5: 1 of 4.*\[2\]"):
+        largest_cosine(x[:2], x, key_block=5)
