@@ -46,7 +46,8 @@ class Pibe:
         ValueError: an option out of range, one row alone, or a quality that is the same in all rows.
         MemoryError: the messages of all pairs do not fit.
 
-    Source: InsBank (PIBE), Section 3.3 and 3.4, Eqs. 7-10; γ = 1, damping 0.5, preference 0 (App. A), DEITA's quality.
+    Source: InsBank (PIBE), Section 3.3 and 3.4, Eqs. 7-10; γ = 1, damping 0.5, preference 0 (App. A), DEITA's
+        quality, averaged over the turns of a conversation.
     Differs: the default embedder is all-mpnet-base-v2; the paper's is an instruction embedding (Li et al. 2024). The
         authors' code adds noise to the similarities; here ties go to the lower row.
 

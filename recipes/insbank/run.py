@@ -49,7 +49,7 @@ for number, (source, _, path) in enumerate((step.partition("=") for step in args
     training.output_dir = str(out / f"model-{number}-{source}")
     if Path(training.output_dir, "config.json").exists():
         continue
-    scorers = [hf_dsel.DeitaQuality(args.scorer), hf_dsel.Embed(args.embedder)]
+    scorers = [hf_dsel.DeitaQuality(args.scorer, combine="mean"), hf_dsel.Embed(args.embedder)]
     bank.update(open_dataset(path), source=source, scorers=scorers)
     if is_main_process():
         bank.save(folder)

@@ -51,7 +51,7 @@ def test_gamma_zero_is_the_distance_alone_and_reads_no_quality():
     assert list(Knn(gamma=0).needs()) == ["embedding"]
     with pytest.raises(MissingColumn, match=r"missing: \['mine'\]"):
         select(pool_of(x), "knn", k=20, quality="mine")
-    assert isinstance(Knn().needs()["quality"], DeitaQuality) and Knn(quality="mine").needs()["mine"] is None
+    assert Knn().needs()["quality"] == DeitaQuality(combine="mean") and Knn(quality="mine").needs()["mine"] is None
 
 
 def test_a_large_gamma_is_the_quality_alone():
