@@ -162,9 +162,10 @@ def affinity_propagation(
     check_room(n, needed, max_bytes, where, smaller)
     with true_float32():
         kept = {"kept": _WORK[dtype], "half": torch.float16, "recomputed": None}[similarity]
-        near = NegativeDistances(embeddings, kept=kept, dtype=_WORK[dtype], device=where, block=block)
+        r = torch.zeros(n, n, dtype=dtype, device=where)
+        near = NegativeDistances(embeddings, kept=kept, dtype=_WORK[dtype], device=where, block=block, room=r)
         near.preference = near.median() if preference == "median" else float(preference)
-        state = _State(near, dtype, damping=damping, damp_both=damp_both)
+        state = _State(near, r, damping=damping, damp_both=damp_both)
 
         def iterate(t: int) -> None:
             state.iterate(history, 0.0 if history is None else momentum * decay ** (t - 1), check=t == 1)
@@ -180,11 +181,11 @@ def affinity_propagation(
 class _State:
     """R, the column sums that A follows from, and one iteration in one pass over R."""
 
-    def __init__(self, near: NegativeDistances, dtype: torch.dtype, *, damping: float, damp_both: bool) -> None:
+    def __init__(self, near: NegativeDistances, r: torch.Tensor, *, damping: float, damp_both: bool) -> None:
         self.near, self.keep, self.block = near, damping, near.block
         n, like = near.n, near.points
-        self.r = like.new_zeros(n, n, dtype=dtype)
-        self.a = like.new_zeros(n, n, dtype=dtype) if damp_both else None  # one iteration behind R, until `finish`
+        self.r = r
+        self.a = torch.zeros_like(r) if damp_both else None  # one iteration behind R, until `finish`
         self.diagonal = like.new_zeros(n)  # R[k, k]
         self.column = torch.zeros(n, dtype=torch.float64, device=like.device)  # Σ_{i ≠ k} max(0, R[i, k])
         self.own = like.new_zeros(n)  # A[k, k]

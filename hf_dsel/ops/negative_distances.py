@@ -34,29 +34,36 @@ class NegativeDistances:
 
     The store has a strip a block of rows, from number `strips[b]` on, and in it the strip's tiles from the diagonal to
     the right, each with its rows one after the other. In float16 it holds distances times `scale`, a power of two.
+    While it is made, embeddings lie in `room` if they fit: what is freed to the allocator may stay with it.
     """
 
     def __init__(
         self, embeddings: np.ndarray | torch.Tensor, *, kept: torch.dtype | None, dtype: torch.dtype,
-        device: torch.device, block: int | None,
+        device: torch.device, block: int | None, room: torch.Tensor,
     ) -> None:  # fmt: skip
         n = len(embeddings)
         self.n, self.block, self.preference = n, block_rows(n, block, device, kept=kept is not None), 0.0
-        self.points = torch.empty(tuple(embeddings.shape), dtype=dtype, device=device)
-        for start in range(0, n, 8192):
-            rows = slice(start, start + 8192)
+        size, b = embeddings.shape[1] * n, self.block
+        room = room.view(-1)[: room.numel() * room.itemsize // 8 * 8 // room.itemsize].view(dtype)
+        if kept is None or len(room) < size + b * n:
+            room = torch.empty(size + (0 if kept is None else b * n), dtype=dtype, device=device)
+        self.points = room[:size].view(n, -1)
+        for start in range(0, n, 512):
+            rows = slice(start, start + 512)
             self.points[rows] = rows_of(embeddings, rows).to(device=device, dtype=dtype)
-        self.points -= self.points.mean(0, dtype=torch.float64).to(dtype)  # distances lose fewer digits around 0
-        self.squared = self.points.square().sum(1)
+        parts = self.points.split(512)  # squares and float64 make copies
+        mean = torch.stack([part.sum(0, dtype=torch.float64) for part in parts]).sum(0) / n
+        self.points -= mean.to(dtype)  # distances lose fewer digits around 0
+        self.squared = torch.cat([part.square().sum(1) for part in parts])
         self.store: torch.Tensor | None = None
         if kept is not None:
-            self.scale, b = -1.0, self.block
+            self.scale = -1.0
             if kept == torch.float16:  # no two rows are farther apart than twice the longest is long
                 self.scale = -(2.0 ** math.floor(math.log2(2**14 / max(float(self.squared.max()) ** 0.5, 1e-30))))
             starts = range(0, n, b)
             self.strips = np.cumsum([0, *(min(b, n - start) * (n - start) for start in starts[:-1])])
             self.store = self.points.new_empty(kept_numbers(n, b), dtype=kept)
-            space = self.points.new_empty(b * n)
+            space = room[size : size + b * n]
             for here, start in enumerate(starts):
                 height, width = min(b, n - start), n - start
                 strip = self._distances(start, start, space[: height * width].view(height, width))
@@ -64,6 +71,7 @@ class NegativeDistances:
                     strip *= self.scale
                 for j, part in enumerate(strip.split(b, 1)):
                     self._tile(here, here + j).copy_(part)
+            room[: size + b * n] = 0
             self.points = self.points.new_empty(0, self.points.shape[1])
 
     def _tile(self, i: int, j: int) -> torch.Tensor:
