@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""The command `hf-dsel`: score, select, evolve, train-scorer, bank, sft, dpo."""
+"""The command `hf-dsel`: score, select, describe, evolve, train-scorer, bank, sft, dpo."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from hf_dsel.endpoint import BudgetSpent, EndpointDown
-from hf_dsel.help_texts import BANK, BANK_VERBS, EVOLVE, SCORE, SELECT, TOP, TRAIN, TRAIN_SCORER
+from hf_dsel.help_texts import BANK, BANK_VERBS, DESCRIBE, EVOLVE, SCORE, SELECT, TOP, TRAIN, TRAIN_SCORER
 from hf_dsel.one_pass import Shortfall
 from hf_dsel.scorer_specs import nearest, scorer_names, value
 from hf_dsel.scorers.models import ModelNotLoaded
@@ -115,6 +115,15 @@ def _select(arguments: list[str]) -> int:
         help="print the numbers beside those of random subsets (default: --compare)",
     )
     return select(_read(parser, arguments, "select"))
+
+
+def _describe(arguments: list[str]) -> int:
+    from hf_dsel.describe_command import add_options, describe
+
+    parser = _parser("describe", DESCRIBE)
+    _add_dataset(parser)
+    add_options(parser)
+    return describe(_read(parser, arguments, "describe"))
 
 
 def _evolve(arguments: list[str]) -> int:
@@ -362,6 +371,7 @@ def _param(text: str, flag: str) -> tuple[str, Any]:
 COMMANDS: dict[str, Callable[[list[str]], int | Callable[[], None]]] = {
     "score": _score,
     "select": _select,
+    "describe": _describe,
     "evolve": _evolve,
     "train-scorer": _train_scorer,
     "bank": lambda arguments: _bank("", arguments),

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 TOP = """Choose the best rows of an instruction or preference dataset, and train on them.
 
-  score    add score and embedding columns to a dataset
-  select   pick the best rows, and write them where trl sft and trl dpo read them
-  sft      select and fine-tune in one go: TRL's own YAML with a selection: block
-  dpo      the same for preference pairs
+  score     add score and embedding columns to a dataset
+  select    pick the best rows, and write them where trl sft and trl dpo read them
+  describe  every metric of a dataset, beside a subset and random subsets of its size
+  sft       select and fine-tune in one go: TRL's own YAML with a selection: block
+  dpo       the same for preference pairs
 
   bank     keep one ordered set of the best rows, and feed it each new dataset: init, update, show, export
 
@@ -47,6 +48,19 @@ Example: 3,000 rows of Alpaca, good and diverse
 First see what it would take: the same with --dry-run. Again, from the record: hf-dsel select tatsu-lab/alpaca
 --selection alpaca-3k/selection.json --out again. As a file, for --config: the long names of the flags, with _ for -,
 params: as a mapping and scorers: as a list.
+"""
+
+DESCRIBE = """Print every metric that the columns of a dataset allow: means of the scores, coverage, distances, Vendi
+scores, radius, entropies of clusters, diversity of the words. With --subset beside that subset and random subsets of
+its size. What is quadratic is computed on a sample when the dataset is large, and then has an interval.
+
+Example: what was selected, beside random rows
+  hf-dsel score tatsu-lab/alpaca --scorer Embed:model=sentence-transformers/all-MiniLM-L6-v2 --out scored
+  hf-dsel select scored --strategy k_center --k 1000 --out alpaca-1k
+  hf-dsel describe scored --subset alpaca-1k
+
+A folder with selection.json stands for those rows of DATASET, so that their embeddings are found there. As a file, for
+--config: the long names of the flags.
 """
 
 TRAIN = """Select and train in one go. The file holds TRL's keys for trl {command} and a selection: block.
