@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from hf_dsel.bank_rows import OtherKind, keys_of, kind_of
 from hf_dsel.bank_state import History, New, Round, Settings, State, empty_state
 from hf_dsel.ops.representation import Preference
 from hf_dsel.progress import count, say
+from hf_dsel.scorers.options import HOW_IT_RUNS
 from hf_dsel.scoring import described, score, written
 from hf_dsel.selecting import read_needed, with_columns
 from hf_dsel.strategies.pibe import Combine, Pibe
@@ -288,7 +289,7 @@ class Bank:
         """The scorers of the missing columns, which must be those that the bank's rows were scored with."""
         given = {name: scorer for scorer in scorers for name in written(scorer)}
         made = {
-            name: described(scorer)
+            name: _maker(scorer)
             for name, scorer in (rule.needs() | {n: s for n, s in given.items() if n in rule.needs()}).items()
             if scorer is not None and name not in dataset.column_names
         }
@@ -304,6 +305,14 @@ class Bank:
 
 _KINDS = {"messages": "conversations", "pairs": "preference pairs", "text": "plain text"}
 _NOTHING: dict[str, Any] = {"given": 0, "seen": 0, "left_out": {}}
+
+
+def _maker(scorer: Any) -> str:
+    """A scorer as code, without what changes only how it runs."""
+    if is_dataclass(scorer) and not isinstance(scorer, type):
+        usual = {f.name: f.default for f in fields(scorer) if f.name in HOW_IT_RUNS and f.default is not MISSING}
+        scorer = replace(scorer, **usual)
+    return described(scorer)
 
 
 def _why_not(given: dict[str, Any]) -> str:

@@ -419,6 +419,12 @@ def test_missing_columns_are_computed_by_one_scorer(minilm):
     bank = Bank(size=3, gamma=0.0)
     bank.update(scored, source="a")
     assert len(bank) == 3 and bank.embeddings.shape == (3, 384)
+    more = Dataset.from_dict({"text": ["Explain hail to a child."]})
+    bank.update(more, source="b", scorers=[hf_dsel.Embed(minilm, of="example")])
+    more = Dataset.from_dict({"text": ["Explain dew to a child."]})
+    bank.update(more, source="c", scorers=[hf_dsel.Embed(minilm, of="example", batch_tokens=64)])  # the same vectors
+    with pytest.raises(ValueError, match="was made by Embed.*would now be made by"):
+        bank.update(more, source="d", scorers=[hf_dsel.Embed(minilm, of="response")])
 
 
 def test_a_bank_that_is_not_full_says_so(capsys):
