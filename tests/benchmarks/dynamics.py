@@ -1,8 +1,8 @@
 """What recording costs a training step: `python -m tests.benchmarks.dynamics [--pairs N]`.
 
 One SFT training whose steps are recorded and plain by turns, so that a slow moment of the machine meets both. The ratio
-is that of the medians; in that of the lower quartiles there is less of the machine's other work. The model has the shape
-of SmolLM2-135M, in bfloat16 on a GPU.
+is that of the medians; in that of the lower quartiles there is less of the machine's other work. The model has the
+shape of SmolLM2-135M, in bfloat16 on a GPU.
 """
 
 from __future__ import annotations
