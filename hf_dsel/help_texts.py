@@ -86,6 +86,9 @@ cache_dir, the folder of the scores; compare: false leaves the table of numbers 
 Any key of the block can be given as --selection.KEY and a strategy's option as --selection.params.NAME; every flag of
 trl {command} works too (trl {command} --help lists them). Flags win over the file. The record of the selection goes to
 OUTPUT_DIR/selection.json.
+
+A dynamics: block (true, or learned_at, probe, probe_every, probe_on, gradients, pack_to, map) records what each row did
+in training, in OUTPUT_DIR/dynamics; without a selection: block all rows are trained on. Flags: --dynamics.KEY.
 """
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from datasets import Dataset, Features, List, Value
+from trl import SFTConfig, SFTTrainer
 
 import hf_dsel
 from hf_dsel.scorer_specs import scorer_names
@@ -38,8 +39,8 @@ def pool():
     )  # fmt: skip
 
 
-def test_there_are_five_blocks():
-    assert len(BLOCKS) == 5
+def test_there_are_six_blocks():
+    assert len(BLOCKS) == 6
 
 
 def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
@@ -86,6 +87,17 @@ def test_a_bank(pool, tmp_path, monkeypatch):
     names = {"pool": pool, "dolly": dolly, "hf_dsel": hf_dsel}
     exec(BLOCKS[4].replace("size=6000", "size=10").replace("top(2000)", "top(4)"), names)
     assert len(names["top"]) == 4 and len(names["bank"].history) == 2 and "messages" in names["top"].column_names
+
+
+def test_dynamics(pool, tiny_qwen2, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = SFTConfig(output_dir="out", use_cpu=True, bf16=False, report_to="none", num_train_epochs=2)
+    trainer = SFTTrainer(tiny_qwen2, args=config, train_dataset=hf_dsel.to_trl(pool))
+    names = {"pool": pool, "trainer": trainer, "hf_dsel": hf_dsel}
+    exec(BLOCKS[5], names)
+    assert names["pool"]["dynamics_epochs"][:] == [2] * 24 and (tmp_path / "map.png").exists()
+    for name in re.findall(r"dynamics_\w+", BLOCKS[5]):
+        assert name in names["pool"].column_names
 
 
 def test_every_strategy_has_a_row_and_every_scorer_is_named():
