@@ -134,7 +134,8 @@ def parts(
         for each sample (rows, kept, skipped): how many words of each row count, after how many others.
     """
     if whole and size == int(lengths.sum()):
-        return [(np.arange(len(lengths)), lengths, np.zeros(len(lengths), np.int64))]
+        spoken = np.flatnonzero(lengths)
+        return [(spoken, lengths[spoken], np.zeros(len(spoken), np.int64))]
     order = rng.permutation(len(lengths))
     found = []
     for i in range(PARTS):

@@ -128,12 +128,16 @@ class Description:
 
 
 def _aligned(cells: list[str]) -> list[str]:
-    """A column with its numbers under each other, and under those what follows a number; the head on the right."""
+    """A column with its numbers under each other, what follows a number behind it, and the head above the numbers."""
     parts = [cell.partition(" ") for cell in cells[1:]]
     number, rest = max(len(n) for n, _, _ in parts), max(len(r) for _, _, r in parts)
     body = [f"{n.rjust(number)} {r.ljust(rest)}" if rest else n.rjust(number) for n, _, r in parts]
-    width = max(len(cells[0]), len(body[0]))
-    return [cells[0].rjust(width), *(cell.rjust(width) for cell in body)]
+    if not rest:
+        width = max(len(cells[0]), number)
+        return [cells[0].rjust(width), *(cell.rjust(width) for cell in body)]
+    head = cells[0].rjust(number)
+    width = max(len(head), len(body[0]))
+    return [head.ljust(width), *(cell.ljust(width) for cell in body)]
 
 
 def _shown(number: Estimate | None, metric: Metric) -> tuple[str, str]:
