@@ -115,6 +115,6 @@ def _parser(name: str) -> Any:
         import spacy
     except ModuleNotFoundError as error:
         raise BadConfig(
-            f"--parser {name} needs spaCy: pip install spacy, and the pipeline: python -m spacy download {name}"
+            f'--parser {name} needs spaCy: pip install "hf-dsel[parser]", and the pipeline: python -m spacy download {name}'
         ) from error
     return spacy.load(name)
