@@ -15,6 +15,8 @@ from hf_dsel.bank_folder import WrongBank
 from hf_dsel.bank_rows import OtherKind
 from hf_dsel.budget import Budget, BudgetError, Picks
 from hf_dsel.columns import BadColumn, MissingColumn
+from hf_dsel.describing import describe
+from hf_dsel.description import Description
 from hf_dsel.endpoint import BudgetSpent, Endpoint, EndpointDown
 from hf_dsel.evolving import evolve
 from hf_dsel.rows import UnknownFormat
@@ -30,10 +32,10 @@ from hf_dsel.trl_format import to_trl
 __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CausalLM", "DeitaComplexity",
-    "DeitaQuality", "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn", "OtherKind", "OtherScores",
-    "Perplexity", "Picks", "Reward", "Selection", "Shortfall", "Strategy", "TrainingDynamics", "UnknownFormat",
-    "WrongBank", "WrongSource", "evolve", "score", "select", "select_by", "selection_of", "strategy_names", "to_trl",
-    "train_scorer",
+    "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn",
+    "OtherKind", "OtherScores", "Perplexity", "Picks", "Reward", "Selection", "Shortfall", "Strategy",
+    "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "score", "select",
+    "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":
