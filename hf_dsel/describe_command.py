@@ -115,6 +115,7 @@ def _parser(name: str) -> Any:
         import spacy
     except ModuleNotFoundError as error:
         raise BadConfig(
-            f'--parser {name} needs spaCy: pip install "hf-dsel[parser]", and the pipeline: python -m spacy download {name}'
+            f"--parser {name} needs spaCy: pip install 'hf-dsel[parser]', and the pipeline: python -m spacy download "
+            f"{name}"
         ) from error
     return spacy.load(name)

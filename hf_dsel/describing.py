@@ -99,8 +99,8 @@ def describe(
     text = text_lines(sets, labels, None if parser is None else parser.pipe, streams[1])
     if parser is None and text.metrics:
         left_out.append(
-            'verb-noun pairs; they need a parser of the language, for English: pip install "hf-dsel[parser]", '
-            "python -m spacy download en_core_web_sm, then parser=spacy.load('en_core_web_sm') or --parser en_core_web_sm"
+            "verb-noun pairs; they need a parser of the language, for English: pip install 'hf-dsel[parser]', python -m "
+            "spacy download en_core_web_sm, then parser=spacy.load('en_core_web_sm') or --parser en_core_web_sm"
         )
     metrics += text.metrics
     drawn = len(sets.members) - 2 if sets.subset else 0
