@@ -110,9 +110,12 @@ def sets_of(pool: Dataset, subset: Rows | None, random: int | Rows | Sequence[Ro
     """The sets that the arguments of `describe` name.
 
     Raises:
+        TypeError: a pool that is no Dataset.
         ValueError: an empty pool or set, rows that the pool lacks, or random subsets larger than the pool.
         WrongSource: a Selection that was made on another dataset.
     """
+    if not isinstance(pool, Dataset):
+        raise TypeError(f"the pool is a {type(pool).__name__}; describe takes a Dataset, such as pool['train']")
     if len(pool) == 0:
         raise ValueError("the pool has no rows; there is nothing to describe")
     whole = RowSet(pool, None)

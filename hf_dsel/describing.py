@@ -59,6 +59,7 @@ def describe(
         seed: of the random subsets, the samples and the clusters.
 
     Raises:
+        TypeError: a pool that is no Dataset, such as a DatasetDict.
         ValueError: an empty pool or set, row numbers that the pool lacks, or clusters below 2.
         MissingColumn: a column named here that the pool lacks.
         WrongSource: a Selection that was made on another dataset.
@@ -99,8 +100,8 @@ def describe(
     text = text_lines(sets, labels, None if parser is None else parser.pipe, streams[1])
     if parser is None and text.metrics:
         left_out.append(
-            "verb-noun pairs; they need a parser of the language, for English: pip install 'hf-dsel[parser]', python -m "
-            "spacy download en_core_web_sm, then parser=spacy.load('en_core_web_sm') or --parser en_core_web_sm"
+            "verb-noun pairs; they need a parser of the language, for English: pip install 'hf-dsel[parser]', python "
+            "-m spacy download en_core_web_sm, then parser=spacy.load('en_core_web_sm') or --parser en_core_web_sm"
         )
     metrics += text.metrics
     drawn = len(sets.members) - 2 if sets.subset else 0

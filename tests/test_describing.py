@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, DatasetDict, Features, List, Value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,6 +257,8 @@ def test_what_is_refused():
     for wrong in ({"columns": ["ifd"]}, {"embedding": "vector"}):
         with pytest.raises(MissingColumn, match="no column"):
             describe(pool, **wrong)
+    with pytest.raises(TypeError, match="the pool is a DatasetDict; describe takes a Dataset"):
+        describe(DatasetDict({"train": pool}))
     with pytest.raises(ValueError, match="the pool has no rows"):
         describe(pool.select([]))
 
@@ -323,3 +325,25 @@ def test_conversations_pairs_and_plain_text():
     plain = describe(Dataset.from_dict({"text": ["one two", "one"]}))
     assert plain["distinct-1, responses"].pool.value == 2 / 3
     assert "distinct-1, instructions" not in values(plain, "pool")
+
+
+def test_verb_noun_pairs_with_a_parser():
+    spacy = pytest.importorskip("spacy")
+
+    @spacy.Language.component("verb_first_noun_last")
+    def tag(text):
+        for token in text:
+            token.head, token.dep_, token.pos_, token.lemma_ = text[0], "dep", "X", token.lower_
+        text[0].dep_, text[0].pos_ = "ROOT", "VERB"
+        text[-1].dep_, text[-1].pos_ = "dobj", "NOUN"
+        return text
+
+    parser = spacy.blank("en")
+    parser.add_pipe("verb_first_noun_last")
+    pool = made(50)
+    found = describe(pool, np.arange(20), parser=parser)
+    ends = {(t.split()[0], t.split()[-1]) for t in pool["instruction"][:20]}
+    metric = found["verb-noun pairs"]
+    assert metric.subset.value == len(ends) and metric.subset.low is None and metric.pool.sample == 20
+    assert "verb-noun pairs: distinct ones among 20 instructions of each set" in found.notes
+    assert not any("parser" in line for line in found.left_out)
