@@ -26,6 +26,7 @@ from hf_dsel.selecting import Shortfall, attach, select, select_by
 from hf_dsel.selection import Selection, WrongSource, selection_of
 from hf_dsel.strategies import Strategy, strategy_names
 from hf_dsel.training.dynamics import TrainingDynamics
+from hf_dsel.training.reselect import Reselect
 from hf_dsel.training.scorer_training import train_scorer
 from hf_dsel.trl_format import to_trl
 
@@ -33,7 +34,7 @@ __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CausalLM", "DeitaComplexity",
     "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn",
-    "OtherKind", "OtherScores", "Perplexity", "Picks", "Reward", "Selection", "Shortfall", "Strategy",
+    "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall", "Strategy",
     "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "score", "select",
     "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
 ]  # fmt: skip
