@@ -1,0 +1,114 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""Skill-it: a mixture over skills or sources that follows the validation losses of the model in training."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+
+from datasets import Dataset
+
+from hf_dsel.rows import text_columns
+from hf_dsel.strategies.mixture import Mixture
+from hf_dsel.training.reselector import Round
+
+Graph = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class SkillIt:
+    """Each round draws from the skills in shares that rise with the losses of what they teach.
+
+        plan = SkillIt("skill", held_out, graph={"add": {"add": 1, "multiply": 0.5}, "multiply": {"multiply": 1}})
+        hf_dsel.Reselect(plan, k=1600, every=100).bind(trainer)
+
+    With the graph A (A_ij: how far rows of skill i teach skill j) and the losses L_j(t) before round t of the held-out
+    rows of skill j, nats a token, each row's mean and then the mean of the rows:
+
+        p_i(0) ∝ exp(η · Σ_j A_ij)
+        p_i(t) ∝ exp(η · Σ_{τ = t−w+1 .. t} Σ_j A_ij · L_j(τ)),  τ ≥ 1
+
+    The losses and shares of each round go to the trainer's logs (`reselect/losses/add`, `reselect/weights/add`) and
+    into its checkpoints. Within a skill rows are drawn at random (`hf_dsel.strategies.mixture`).
+
+    Args:
+        column: of the pool and of the held-out rows: the skill, a source, a cluster.
+        held_out: rows of each skill to be learned, in a format that hf_dsel reads. They are scored anew each round.
+        graph: A, skill of the pool → skill of the held-out rows → weight. A pair that is left out has 0, a skill that
+            is left out is not drawn. None: each skill of `held_out` teaches itself alone, with 1.
+        eta: η.
+        window: w, the rounds whose losses count.
+
+    Raises:
+        ValueError: an option outside its range; a skill in the graph without held-out rows.
+
+    Source: Skill-it (arXiv 2307.14430), Algorithm 1.
+    Differs: A is given, not learned; the authors' code turns edges of 1 off the diagonal into 0.5, here they stay as
+        given.
+
+    >>> rows = Dataset.from_dict({"text": ["1 + 1 = 2", "2 * 2 = 4"], "skill": ["add", "multiply"]})
+    >>> plan = SkillIt("skill", rows, graph={"add": {"add": 1, "multiply": 1}, "multiply": {"multiply": 1}}, eta=0.5)
+    >>> {skill: round(share, 3) for skill, share in plan.shares([]).items()}
+    {'add': 0.622, 'multiply': 0.378}
+    """
+
+    column: str
+    held_out: Dataset = field(repr=False)
+    _: KW_ONLY
+    graph: Graph | None = None
+    eta: float = 0.5
+    window: int = 3
+
+    def __post_init__(self) -> None:
+        if self.column not in self.held_out.column_names:
+            raise ValueError(f"held_out has no column {self.column!r}; it has {self.held_out.column_names}")
+        if not self.eta > 0 or isinstance(self.window, bool) or not (isinstance(self.window, int) and self.window >= 1):
+            raise ValueError(f"eta={self.eta}, window={self.window}; eta is above 0, window a whole number from 1 on")
+        there = {str(skill) for skill in self.held_out[self.column][:]}
+        foreign = sorted({j for taught in (self.graph or {}).values() for j in taught} - there)
+        if foreign:
+            raise ValueError(f"graph: held_out has no row of the skill {foreign[0]!r}; it has {sorted(there)}")
+
+    @property
+    def edges(self) -> Graph:
+        """A."""
+        return self.graph or {skill: {skill: 1.0} for skill in sorted({str(s) for s in self.held_out[self.column][:]})}
+
+    def shares(self, losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """The share of each skill of the pool.
+
+        Args:
+            losses: skill → loss before rounds 1 to t; empty before round 0.
+        """
+        recent = losses[-self.window :] or [defaultdict(lambda: 1.0)]
+        power = {
+            i: self.eta * sum(a * found[j] for found in recent for j, a in taught.items())  # Algorithm 1
+            for i, taught in self.edges.items()
+        }
+        top = max(power.values())
+        weights = {i: math.exp(p - top) for i, p in power.items()}
+        return {i: w / sum(weights.values()) for i, w in weights.items()}
+
+    def losses(self, now: Round) -> dict[str, float]:
+        """The mean loss of the held-out rows of each skill by the model as it is now, nats a token."""
+        rows = self.held_out.select_columns(text_columns(self.held_out.column_names))
+        of_skill: dict[str, list[float]] = defaultdict(list)
+        for skill, loss in zip(self.held_out[self.column][:], now.measure("nll", rows)["nll"][:], strict=True):
+            if loss is not None:
+                of_skill[str(skill)].append(loss)
+        wanted = {j for taught in self.edges.values() for j in taught}
+        silent = sorted(wanted - set(of_skill))
+        if silent:
+            raise ValueError(f"no held-out row of the skill {silent[0]!r} can be scored: its answers are empty or long")
+        return {j: sum(of_skill[j]) / len(of_skill[j]) for j in sorted(of_skill)}
+
+    def __call__(self, now: Round) -> Mixture:
+        """The strategy of a round."""
+        earlier = [note["losses"] for note in now.earlier if "losses" in note]
+        if now.number > 0:
+            earlier.append(self.losses(now))
+            now.note["losses"] = earlier[-1]
+        now.note["weights"] = self.shares(earlier)
+        return Mixture(column=self.column, weights=now.note["weights"])
