@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""`hf-dsel sft` and `hf-dsel dpo`: TRL's YAML with a `selection:` or `dynamics:` block, in one process."""
+"""`hf-dsel sft` and `hf-dsel dpo`: TRL's YAML with a `selection:`, `reselect:` or `dynamics:` block, in one process."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from hf_dsel.scorer_specs import nearest, value
 from hf_dsel.scorers.models import Checkpoint, release
 from hf_dsel.selection_block import BadConfig, SelectionBlock, merged, read_yaml
 from hf_dsel.training.dynamics_block import DynamicsBlock
+from hf_dsel.training.reselect_block import ReselectBlock, with_flags
 from hf_dsel.trl_format import to_trl
 
 PREFIX = "--selection."
 DYNAMICS = "--dynamics."
+RESELECT = "--reselect."
 ALSO_READ_BY_TRL = ("tools", "chat_template_kwargs", "images")
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One file and its flags, parsed: what to select (None: all), what to record, and TRL's own arguments.
+    """One file and its flags, parsed: what to select (None: all), again and record, and TRL's own arguments.
 
     `rows` are those trained on with all their columns, once they are known.
     """
@@ -41,6 +43,7 @@ class Experiment:
     model: Any
     mixture: Any
     dynamics: DynamicsBlock | None = None
+    reselect: ReselectBlock | None = None
     rows: Dataset | None = None
 
 
@@ -99,6 +102,8 @@ def train(experiment: Experiment, subset: Dataset, held_out: Dataset | None) -> 
         quantization_config=trl.get_quantization_config(model),
         peft_config=trl.get_peft_config(model),
     )
+    if experiment.reselect is not None:
+        experiment.reselect.make().bind(trainer, experiment.rows)
     dynamics = experiment.dynamics.make().bind(trainer) if experiment.dynamics is not None else None
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model(args.output_dir)
@@ -121,14 +126,18 @@ def train(experiment: Experiment, subset: Dataset, held_out: Dataset | None) -> 
 
 def parsed(command: str, arguments: list[str]) -> Experiment:
     """The file of `--config` and the flags, checked; no dataset and no model is touched."""
-    path, selection_flags, dynamics_flags, flags = _sorted_out(arguments)
+    path, selection_flags, dynamics_flags, reselect_flags, flags = _sorted_out(arguments)
     file = read_yaml(path) if path is not None else {}
     found = file.pop("selection", None)
     recorded = file.pop("dynamics", None)
     if dynamics_flags and isinstance(recorded, dict | bool | None):
         recorded = (recorded if isinstance(recorded, dict) else {}) | dynamics_flags
     watch = None if recorded in (None, False) else DynamicsBlock.of(recorded, f"{path or 'flags'}: dynamics")
-    if found is None and not selection_flags and watch is None:
+    again = file.pop("reselect", None)
+    if reselect_flags and isinstance(again, dict | None):
+        again = with_flags(again or {}, reselect_flags)
+    reselect = None if again is None else ReselectBlock.of(again, f"{path or 'flags'}: reselect")
+    if found is None and not selection_flags and watch is None and reselect is None:
         raise BadConfig(f"no selection: block in {path or 'the flags'}; to train on every row use trl {command}")
     if found is not None and not isinstance(found, dict):
         raise BadConfig(f"{path}: selection: must be a mapping such as {{strategy: random, k: 1000}}, got {found!r}")
@@ -138,7 +147,7 @@ def parsed(command: str, arguments: list[str]) -> Experiment:
     for name, text in (file.pop("env", None) or {}).items():
         os.environ[name] = str(text)
     script, training, model, mixture = _trl_arguments(command, file, flags, path)
-    return Experiment(command, block, script, training, model, mixture, watch)
+    return Experiment(command, block, script, training, model, mixture, watch, reselect)
 
 
 def _trl_arguments(command: str, file: dict[str, Any], flags: list[str], path: str | None) -> tuple[Any, ...]:
@@ -156,7 +165,7 @@ def _trl_arguments(command: str, file: dict[str, Any], flags: list[str], path: s
         if key not in known:
             raise BadConfig(
                 f"{path}: unknown key {key!r}; {nearest(str(key), known)}Accepted: the keys of trl {command}, "
-                "selection: and dynamics:. Options of accelerate go on its own line: "
+                "selection:, reselect: and dynamics:. Options of accelerate go on its own line: "
                 f"accelerate launch --num_processes 2 -m hf_dsel {command} --config {path}"
             )
     parser.set_defaults_with_config(**file)
@@ -166,30 +175,37 @@ def _trl_arguments(command: str, file: dict[str, Any], flags: list[str], path: s
     return tuple(found)
 
 
-def _sorted_out(arguments: list[str]) -> tuple[str | None, dict[str, Any], dict[str, Any], list[str]]:
-    """The path of the file, the flags of the selection and of the dynamics block, and TRL's flags."""
+def _sorted_out(
+    arguments: list[str],
+) -> tuple[str | None, dict[str, Any], dict[str, Any], dict[str, Any], list[str]]:
+    """The path of the file, the flags of the selection, dynamics and reselect blocks, and TRL's flags."""
     path: str | None = None
     selection: dict[str, Any] = {}
     dynamics: dict[str, Any] = {}
+    reselect: dict[str, Any] = {}
     flags: list[str] = []
     rest = iter(arguments)
     for word in rest:
         flag, equals, text = word.partition("=")
-        if flag == "--config" or flag.startswith((PREFIX, DYNAMICS)):
+        if flag == "--config" or flag.startswith((PREFIX, DYNAMICS, RESELECT)):
             text = text if equals else next(rest, "")
             if not text:
                 raise BadConfig(f"{flag} needs a value")
         if flag == "--config":
             path = text
-        elif flag.startswith(f"{PREFIX}params."):
-            selection.setdefault("params", {})[flag.removeprefix(f"{PREFIX}params.")] = value(text)
+        elif flag.startswith((f"{PREFIX}params.", f"{RESELECT}params.")):
+            block, _, name = flag.removeprefix("--").partition(".params.")
+            of_block = selection if block == "selection" else reselect
+            of_block.setdefault("params", {})[name] = value(text)
         elif flag.startswith(PREFIX):
             selection[flag.removeprefix(PREFIX).replace("-", "_")] = value(text)
         elif flag.startswith(DYNAMICS):
             dynamics[flag.removeprefix(DYNAMICS).replace("-", "_")] = value(text)
+        elif flag.startswith(RESELECT):
+            reselect[flag.removeprefix(RESELECT).replace("-", "_")] = value(text)
         else:
             flags.append(word)
-    return path, selection, dynamics, flags
+    return path, selection, dynamics, reselect, flags
 
 
 def _datasets(experiment: Experiment) -> tuple[Dataset, Dataset | None]:
