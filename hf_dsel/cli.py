@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""The command `hf-dsel`: score, select, describe, evolve, train-scorer, bank, sft, dpo."""
+"""The command `hf-dsel`: score, select, describe, evolve, train-scorer, bank, sft, dpo, dynamics."""
 
 from __future__ import annotations
 
@@ -258,6 +258,12 @@ def _train(command: str, arguments: list[str]) -> int | Callable[[], None]:
     return experiment.prepared(command, arguments)
 
 
+def _dynamics(arguments: list[str]) -> int | Callable[[], None]:
+    from hf_dsel.dynamics_command import dynamics
+
+    return dynamics(arguments)
+
+
 def _parser(command: str, text: str, names: str = "DATASET") -> _Parser:
     return _Parser(
         prog=f"hf-dsel {command}",
@@ -381,4 +387,5 @@ COMMANDS: dict[str, Callable[[list[str]], int | Callable[[], None]]] = {
     "bank export": lambda arguments: _bank("export", arguments),
     "sft": lambda arguments: _train("sft", arguments),
     "dpo": lambda arguments: _train("dpo", arguments),
+    "dynamics": _dynamics,
 }

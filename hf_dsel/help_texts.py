@@ -10,6 +10,7 @@ TOP = """Choose the best rows of an instruction or preference dataset, and train
   describe  every metric of a dataset, beside a subset and random subsets of its size
   sft       select and fine-tune in one go: TRL's own YAML with a selection: block
   dpo       the same for preference pairs
+  dynamics  how far each row is memorised, from models trained on random subsets
 
   bank     keep one ordered set of the best rows, and feed it each new dataset: init, update, show, export
 

@@ -58,15 +58,40 @@ def of_answers(output: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
     # ‖p − onehot(y)‖² = Σ_v p_v² − 2 p_y + 1
     el2n = (output.log_sum_sq_probs.float().exp() - 2 * output.log_probs.float().exp() + 1).clamp_min(0).sqrt()
     tokens = torch.stack([-output.log_probs.float(), output.is_top1.float(), el2n, output.entropy.float(), mask])
-    tokens = tokens * mask
-    owner = inputs.get("seq_idx")
-    if owner is None:
-        sums = tokens.sum(-1)  # 5 x batch
-    else:
-        sums = tokens.new_zeros(len(ANSWER), int(owner[0, -1]) + 1)
-        sums.index_add_(1, owner[0, 1:].long(), tokens[:, 0, -(owner.shape[1] - 1) :])  # the owner of the next token
+    sums = _sums(tokens * mask, inputs)
     n = sums[-1:]
     return torch.cat([sums[:-1] / n, n]).T.detach()
+
+
+def of_tokens(output: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """The mean probability of each sequence's scored tokens, and the share of them that are the most likely.
+
+    1/N Σ p_t(y_t), as in the survey's Eqs. 49 and 50, and 1/N Σ [y_t is the most likely].
+
+    Args:
+        output, inputs: as in `of_answers`.
+
+    Returns:
+        (sequences x 2) float32; NaN where a sequence has no scored token.
+
+    Raises:
+        NoTokenOutput: the model returned something else.
+    """
+    import torch
+
+    _check(output, ("log_probs", "is_top1"))
+    mask = output.label_mask.float()
+    sums = _sums(torch.stack([output.log_probs.float().exp(), output.is_top1.float(), mask]) * mask, inputs)
+    return (sums[:-1] / sums[-1:]).T.detach()
+
+
+def _sums(tokens: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """Over the tokens of each sequence: (numbers x batch x length − 1) → (numbers x sequences)."""
+    owner = inputs.get("seq_idx")
+    if owner is None:
+        return tokens.sum(-1)
+    sums = tokens.new_zeros(len(tokens), int(owner[0, -1]) + 1)
+    return sums.index_add_(1, owner[0, 1:].long(), tokens[:, 0, -(owner.shape[1] - 1) :])  # the owner of the next token
 
 
 def of_pairs(output: Any, reference: Any, inputs: Mapping[str, Any], beta: float) -> torch.Tensor:

@@ -30,6 +30,7 @@ from trl import SFTConfig, SFTTrainer
 
 import hf_dsel
 from hf_dsel.training.row_numbers import ROW
+from hf_dsel.training.trajectories import learning_events
 from tests.benchmarks.labels import ALPACA, auc
 from tests.benchmarks.table import show
 
@@ -38,6 +39,7 @@ COLUMNS = (
     "loss_first", "loss_mean", "loss_last", "loss_drop", "confidence", "variability", "correctness", "el2n", "entropy",
     "forgetting", "first_learned", "unforgettable",
 )  # fmt: skip
+LEARNED_AT = {"forgetting, learned at 0.75": 0.75, "forgetting, learned at 0.9": 0.9, "forgetting, any fall": None}
 
 
 def short_rows(folder: Path, chars: int) -> pd.DataFrame:
@@ -86,7 +88,7 @@ def trained(pool: Dataset, held_out: Dataset, model: str, steps: int, every: int
 def areas(found: pd.DataFrame) -> list[dict[str, Any]]:
     """Each column, and the length of the response, as a sign of either fault."""
     lines = []
-    for name in ("length", *COLUMNS):
+    for name in ("length", *COLUMNS, *LEARNED_AT):
         line: dict[str, Any] = {"column": "response length, characters" if name == "length" else name}
         for kind in ("shuffled", "twice"):
             mine = found[found["kind"].isin([kind, "untouched"])]
@@ -98,9 +100,12 @@ def areas(found: pd.DataFrame) -> list[dict[str, Any]]:
     return lines
 
 
-def as_numbers(pool: Dataset) -> pd.DataFrame:
+def as_numbers(pool: Dataset, dynamics: Any) -> pd.DataFrame:
     """The dynamics without nulls: a row that was never learned counts as learned after the last epoch."""
     found = pool.to_pandas()
+    accuracy = dynamics._recorder.records.trajectories(np.arange(len(pool)))["accuracy"]
+    for name, learned_at in LEARNED_AT.items():
+        found[name] = learning_events(accuracy, learned_at)["forgetting"].values
     found = found.rename(columns=lambda name: name.removeprefix("dynamics_"))
     found["first_learned"] = found["first_learned"].fillna(found["epochs"].max() + 1)
     found["loss_first"] = found["loss_last"] + found["loss_drop"]
@@ -138,7 +143,7 @@ def compare(pool: Dataset, held_out: Dataset, model: str, every: int, rng: Any, 
     steps = args.epochs * every
     dynamics, losses, seconds = trained(pool, held_out, model, steps, every, args)
     measured = dynamics.add_to(pool)
-    found = as_numbers(measured)
+    found = as_numbers(measured, dynamics)
     print(f"{len(pool):,} rows, {args.epochs} epochs of {every} steps, seed {args.seed}; "
           f"{seconds:.0f} s with {torch.get_num_threads()} threads", flush=True)  # fmt: skip
     show(areas(found))
