@@ -54,6 +54,8 @@ def test_scorers_of_one_model_share_one_pass(tiny_qwen2, tmp_path):
     [
         ("random", {}),
         ("stratified", {"column": "response_words"}),
+        ("mixture", {"column": "response_words", "weights": {"4": 1}}),
+        ("curriculum", {"column": "nll", "part": 0.7}),
         ("top_k", {"column": ["nll", "rejected_nll"], "weights": [-1, 1]}),
         ("percentile", {"column": "ifd", "low": 10, "high": 90}),
         ("threshold", {"column": "nll", "low": 0}),
@@ -72,6 +74,8 @@ def test_every_strategy_picks_pairs(scored, strategy, options):
     assert "embedding" not in subset.column_names or strategy in (
         "random",
         "stratified",
+        "mixture",
+        "curriculum",
         "top_k",
         "percentile",
         "threshold",

@@ -151,18 +151,24 @@ def undisturbed(trainer: Any) -> Iterator[None]:
     import torch
 
     modes = {module: module.training for module in trainer.model.modules()}
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002  (the trainer's own)
-    device = trainer.args.device
     trainer.model.eval()
     try:
-        with (
-            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
-            torch.no_grad(),
-            trainer.accelerator.autocast(),
-        ):
+        with same_random_numbers(trainer.args.device), torch.no_grad(), trainer.accelerator.autocast():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def same_random_numbers(device: Any) -> Iterator[None]:
+    """What is drawn within leaves the generators of Python, numpy and torch as they were."""
+    import torch
+
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002  (the trainer's own)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             yield
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
-        for module, training in modes.items():
-            module.training = training

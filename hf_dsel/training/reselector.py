@@ -27,7 +27,7 @@ from hf_dsel.selection import Selection, Source
 from hf_dsel.selection_block import from_main_process
 from hf_dsel.strategies import Strategy, make_strategy
 from hf_dsel.training import reselectable
-from hf_dsel.training.live_scores import Score, live_scorer, measured
+from hf_dsel.training.live_scores import Score, live_scorer, measured, same_random_numbers
 from hf_dsel.training.reselect_state import RoundState
 from hf_dsel.training.round_sampler import RoundSampler
 from hf_dsel.training.row_numbers import ROW, Numbering
@@ -215,7 +215,8 @@ class Reselector:
         number, self._next = self._next, self._next + 1
         if number > self.state.number and (number == 0 or self.every != "once"):
             begun = time.perf_counter()
-            chosen, numbers = self._choose(number, done)
+            with same_random_numbers(self.trainer.args.device):
+                chosen, numbers = self._choose(number, done)
             before = self.selections.get(number - 1)
             new = 1.0 if before is None else float(np.isin(chosen.indices, before.indices, invert=True).mean())
             self.selections[number] = chosen

@@ -180,11 +180,15 @@ def test_scoring_leaves_the_training_as_it_would_have_been():
         random.random(), np.random.random(), torch.rand(3)  # noqa: NPY002
         return {"noise": np.arange(len(rows), dtype=float)}
 
+    def restless(now):
+        random.random(), np.random.random(), torch.rand(3)  # noqa: NPY002
+        return Random()
+
     final = []
-    for score in (None, "ifd", noisy):
+    for rule, score in (("random", None), ("random", "ifd"), (restless, noisy)):
         trainer = sft(tiny_pool(16), model=tiny_model(make_tokenizer(), attention_dropout=0.3), num_train_epochs=2)
         trainer.model.model.norm.eval()
-        reselect = Reselect("random", 8, score=score)
+        reselect = Reselect(rule, 8, score=score)
         trainer.training_step = still_training(trainer, trainer.training_step)
         run(reselect, tiny_pool(16), trainer)
         final.append(weights(trainer))
