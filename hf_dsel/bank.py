@@ -6,6 +6,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass, replace
+from hashlib import blake2b
+from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,8 @@ from hf_dsel.progress import count, say
 from hf_dsel.scorers.options import HOW_IT_RUNS
 from hf_dsel.scoring import described, score, written
 from hf_dsel.selecting import read_needed, with_columns
-from hf_dsel.strategies.pibe import Combine, Pibe
+from hf_dsel.strategies import numbers, vectors
+from hf_dsel.strategies.pibe import Combine, Pibe, refuse_constant
 
 
 class Bank:
@@ -35,13 +39,16 @@ class Bank:
 
     - `"sketch"` (default): every row that is not in the bank is remembered by its embedding at `bits` bits a dimension
       (and 10 bytes more). It takes part in each election and cannot be elected: a new row like it is not new. With
-      `preference=0` the bank's own distances stay exact.
+      `preference=0` a row's distance is exact to all rows that came with it or later, and as the sketch estimates to
+      those forgotten before. With a preference below 0 messages are passed among all rows ever seen, so `chunk` does
+      not bound the memory; `neighbours` does.
     - `"paper"`: the responsibilities of the round before, carried over by Eqs. 4 and 5. All pairs of candidates.
     - `"repository"`: the same with the weights of the authors' code.
     - `None`: the past is forgotten.
 
     The order of rows in a dataset has no influence: equal scores are ordered by the text's hash. A row whose text is in
-    the bank, or in the sketch, is not looked at again, so an update can be repeated.
+    the bank, or in the sketch, is not looked at again, so with a sketch an update can be repeated. Rows with tool calls
+    are left out and counted: a bank keeps text.
 
     Args:
         size: rows it holds at most.
@@ -97,6 +104,7 @@ class Bank:
             decay=decay, bits=bits, chunk=chunk,
         )  # fmt: skip
         self._state: State | None = None
+        self._saved: dict[Path, str] = {}  # by folder, what this bank was there when it was loaded or saved last
 
     def update(
         self,
@@ -117,7 +125,7 @@ class Bank:
             source: a name for it, kept with each row.
             compute: compute missing columns with the default scorers, announced first.
             scorers: what to compute first, in place of the default scorers. The bank remembers what made its columns.
-            cache_dir: folder of their scores, as in `hf_dsel.score`.
+            cache_dir: folder of the scores that are computed, as in `hf_dsel.score`.
 
         Returns:
             the rounds this took: one, more with `chunk`, none where no row is new.
@@ -131,14 +139,14 @@ class Bank:
         """
         if not isinstance(dataset, Dataset):
             raise TypeError(f"update takes a Dataset (one split), got {type(dataset).__name__}")
-        if not source or not isinstance(source, str):
+        if not isinstance(source, str) or not source.strip() or not _is_unicode(source):
             raise ValueError(f"source is {source!r}; give the dataset a name, such as 'alpaca'")
         if len(dataset) == 0:
             say(f"{source} has no rows; the bank is as it was")
             return ()
         state, rounds = self._state, []
         made_by, dataset = self._scored(dataset, state, source, list(scorers), cache_dir)
-        new, state, given = self._read(dataset, state, source, made_by, compute=compute)
+        new, state, given = self._read(dataset, state, source, made_by, compute=compute, cache_dir=cache_dir)
         chunk = self.settings.chunk or max(len(new.at), 1)
         for start in range(0, len(new.at), chunk):
             part = slice(start, start + chunk)
@@ -174,8 +182,10 @@ class Bank:
 
     @property
     def embeddings(self) -> npt.NDArray[np.float32]:
-        """The vectors of the bank's rows, in the same order, `rows x dim`."""
-        return np.zeros((0, 0), np.float32) if self._state is None else self._state.embeddings
+        """The vectors of the bank's rows, in the same order, `rows x dim`, to be read alone."""
+        held = np.zeros((0, 0), np.float32) if self._state is None else self._state.embeddings.view()
+        held.flags.writeable = False
+        return held
 
     @property
     def history(self) -> tuple[Round, ...]:
@@ -208,17 +218,25 @@ class Bank:
         Raises:
             ValueError: b below 1 or more than there are.
         """
-        if not 1 <= b <= len(self):
-            raise ValueError(f"b is {b}; the bank has {count(len(self), 'row')}, so ask for 1 to {len(self)}")
+        if not isinstance(b, Integral) or isinstance(b, bool) or not 1 <= b <= len(self):
+            raise ValueError(f"b is {b!r}; the bank has {count(len(self), 'row')}, so ask for 1 to {len(self)}")
         return self.dataset.select(range(b))
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Write the bank into a folder, all or nothing: interrupted, the folder holds the old bank or the new one.
 
+        Args:
+            folder: a new one, or the one that this bank was loaded from or saved to.
+            overwrite: also replace a bank that this one did not come from.
+
         Raises:
+            WrongBank: the folder holds another bank, or another process saved there since.
             ValueError: the folder holds something else.
         """
-        write(self.settings, self._state, folder)
+        place = Path(folder).expanduser().resolve()
+        self._saved[place] = write(
+            self.settings, self._state, place, replaces=self._saved.get(place), overwrite=overwrite
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str], **expected: Any) -> Bank:
@@ -233,7 +251,8 @@ class Bank:
             WrongBank: made by another version or with other settings, or damaged; the text says which.
         """
         bank = cls()
-        bank.settings, bank._state = read(folder, expected)
+        bank.settings, bank._state, name = read(folder, expected)
+        bank._saved[Path(folder).expanduser().resolve()] = name
         return bank
 
     def figure(self) -> Any:
@@ -253,23 +272,30 @@ class Bank:
         return made_by, score(dataset, scorers, cache_dir=cache_dir) if scorers else dataset
 
     def _read(
-        self, dataset: Dataset, state: State | None, source: str, made_by: dict[str, str], *, compute: bool
+        self,
+        dataset: Dataset,
+        state: State | None,
+        source: str,
+        made_by: dict[str, str],
+        *,
+        compute: bool,
+        cache_dir: Any,
     ) -> tuple[New, State, dict[str, Any]]:
         """The rows that are new, distinct and complete, in the order of their keys."""
         kind, rule, rows = kind_of(dataset.column_names), self.settings.rule(), len(dataset)
-        dataset = with_columns(dataset, rule, compute=compute)
+        dataset = with_columns(dataset, rule, compute=compute, cache_dir=cache_dir)
         arrays, usable, left_out = read_needed(dataset, list(rule.needs()), [])
-        embeddings = arrays[self.settings.embedding]
-        if state is not None and len(state.keys) and embeddings.shape[1] != state.embeddings.shape[1]:
+        embeddings = vectors(arrays, self.settings.embedding) if len(usable) else np.zeros((0, 0), np.float32)
+        if len(usable) and state is not None and len(state.keys) and embeddings.shape[1] != state.embeddings.shape[1]:
             raise ValueError(
                 f"the embeddings of {source} have {embeddings.shape[1]} dimensions, those of the bank "
                 f"{state.embeddings.shape[1]}; embed {source} with the model that the bank was begun with"
             )
         keys, readable, unread = keys_of(dataset, usable, kind)
         left_out = left_out | unread
-        quality = arrays.get(self.settings.quality, np.zeros(len(usable)))
+        quality = numbers(arrays, self.settings.quality) if self.settings.gamma > 0 else np.zeros(len(usable))
         known = np.zeros(0, np.uint64) if state is None else np.concatenate([state.keys, state.forgotten])
-        order = np.lexsort((np.arange(len(keys)), -np.asarray(quality, np.float64), keys))  # of copies, the best first
+        order = np.lexsort((_hashes(embeddings), -quality, keys))  # of copies, the best first
         order = order[readable[order]]
         first = np.ones(len(order), np.bool_)
         first[1:] = keys[order][1:] != keys[order][:-1]
@@ -278,11 +304,13 @@ class Bank:
             usable[fresh],
             keys[fresh],
             np.asarray(embeddings[fresh], np.float32),
-            np.asarray(quality, np.float64)[fresh],
+            quality[fresh],
         )
         given = {"given": rows, "seen": len(order) - len(fresh), "left_out": left_out}
         if state is None:
             state = empty_state(self.settings, kind, embeddings.shape[1])
+        if self.settings.gamma > 0 and len(state.keys) == 0 and len(fresh) > 1:
+            refuse_constant(new.quality, self.settings.quality)
         return new, replace(state, made_by=state.made_by | made_by), given
 
     def _makers(self, rule: Pibe, dataset: Dataset, state: State | None, scorers: list[Any]) -> dict[str, str]:
@@ -305,6 +333,21 @@ class Bank:
 
 _KINDS = {"messages": "conversations", "pairs": "preference pairs", "text": "plain text"}
 _NOTHING: dict[str, Any] = {"given": 0, "seen": 0, "left_out": {}}
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written to a file: no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _hashes(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """A number for each vector, whatever row it stands in."""
+    found = (blake2b(row.tobytes(), digest_size=8).digest() for row in np.ascontiguousarray(embeddings))
+    return np.frombuffer(b"".join(found), np.uint64)
 
 
 def _maker(scorer: Any) -> str:

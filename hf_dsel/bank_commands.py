@@ -61,7 +61,6 @@ def update(options: dict[str, Any]) -> int:
         )
     scorers = [make_scorer(spec) for spec in options.get("scorers") or []]
     bank = _loaded(folder, _settings(options))
-    before = (folder / INDEX).read_bytes()
     source = options.get("source") or source_name(options["dataset"])
     dataset = opened(options)
     _check_columns(bank, dataset, scorers)
@@ -74,12 +73,10 @@ def update(options: dict[str, Any]) -> int:
     if not rounds:
         show_text(f"{folder} is as it was: {_filled(bank)}")
         return 0
-    if (folder / INDEX).read_bytes() != before:
-        raise WrongBank(
-            f"another process changed the bank in {folder} in the meantime, so this update was not saved; the same "
-            "command again takes both (the scores are kept)"
-        )
-    bank.save(folder)
+    try:
+        bank.save(folder)
+    except WrongBank as error:
+        raise WrongBank(f"{error}. The same command again takes both (the scores are kept)") from None
     show_text(f"{rounds_table(rounds)}\n")
     show_text(f"saved {folder}: {_filled(bank)}")
     show_text(f"look: hf-dsel bank show {_quoted(folder)}\ntrain: hf-dsel bank export {_quoted(folder)} --out DIR")
@@ -183,8 +180,8 @@ def _show_plan(bank: Bank, dataset: Dataset, scorers: list[Any]) -> None:
     parts = -(-len(dataset) // new)
     show_text(f"{'a round':<13}  {new:,} new rows at most and {held:,} of the bank; {count(parts, 'round')} at most")
     n = held + new
-    if settings.history == "sketch":
-        n += sum(r.candidates for r in bank.history) - held
+    if settings.history == "sketch":  # all rows ever seen take part
+        n = sum(r.candidates for r in bank.history) + len(dataset)
     if not settings.by_neighbour and settings.neighbours is None:
         show_text(f"{'messages':<13}  {Array('R (float32)', (n, n), 4 * n * n)}")
 

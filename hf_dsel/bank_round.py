@@ -20,7 +20,7 @@ from hf_dsel.ops.carried_messages import Carried, history_rows
 from hf_dsel.ops.representation import representation
 from hf_dsel.ops.sketch import Sketch
 from hf_dsel.progress import bar
-from hf_dsel.strategies.pibe import combined, refuse_constant
+from hf_dsel.strategies.pibe import combined
 
 _DITHER = 64  # further dimensions in which restored vectors get back the length that coding took
 
@@ -32,7 +32,7 @@ def one_round(
     """The state after the bank's rows and the new ones competed, Eqs. 7-10.
 
     Raises:
-        ValueError: fewer than two candidates, or a quality that is the same in all of the first.
+        ValueError: fewer than two candidates.
         MemoryError: the messages do not fit.
     """
     began, m = time.monotonic(), len(state.keys)
@@ -44,7 +44,12 @@ def one_round(
     quality = None
     if settings.gamma > 0:
         quality = numbers["quality"] = np.concatenate([state.numbers["quality"], new.quality])
-        _check_quality(settings, quality, first=m == 0)
+        if quality.min() == quality.max():
+            warnings.warn(
+                f"{settings.quality!r} is {quality[0]:g} in all {n:,} candidates of this round, so representation "
+                "alone decides it",
+                stacklevel=3,
+            )
     carried = None
     if settings.history in ("paper", "repository"):
         numbers["representation"], r = _by_messages(settings, state, new, embeddings)
@@ -85,17 +90,6 @@ def one_round(
     )  # fmt: skip
 
 
-def _check_quality(settings: Settings, quality: FloatArray, *, first: bool) -> None:
-    if first:
-        refuse_constant(quality, settings.quality)
-    elif quality.min() == quality.max():
-        warnings.warn(
-            f"{settings.quality!r} is {quality[0]:g} in all {len(quality):,} candidates, the bank's included: "
-            "this round was decided by representation alone",
-            stacklevel=4,
-        )
-
-
 def _by_messages(
     settings: Settings, state: State, new: New, embeddings: npt.NDArray[np.float32]
 ) -> tuple[FloatArray, Any]:
@@ -128,10 +122,16 @@ def _elected(settings: Settings, state: State, embeddings: npt.NDArray[np.float3
             parts.append(np.concatenate([restored, side], 1).astype(np.float32))
         embeddings = np.concatenate(parts)
     with _Iterations(settings, len(embeddings)) as shown:
-        return representation(
-            embeddings, preference=settings.preference, neighbours=settings.neighbours,
-            iterations=settings.iterations, damping=settings.damping, progress=shown.step,
-        )[:n]  # fmt: skip
+        try:
+            return representation(
+                embeddings, preference=settings.preference, neighbours=settings.neighbours,
+                iterations=settings.iterations, damping=settings.damping, progress=shown.step,
+            )[:n]  # fmt: skip
+        except MemoryError as error:
+            raise MemoryError(
+                f"{error}. A bank keeps its settings, so this takes a new one: Bank(neighbours=64), or preference=0, "
+                "which passes no messages"
+            ) from None
 
 
 def _remembered(

@@ -23,6 +23,7 @@ FEATURES = {
     "text": {"text": Value("string")},
 }
 _BATCH = 1000
+_TOOL_CALLS = "tool calls, which a bank does not keep"
 
 
 class OtherKind(ValueError):
@@ -61,10 +62,14 @@ def keys_of(
         for start in range(0, len(at), _BATCH):
             part = at[start : start + _BATCH]
             for i, row in enumerate(_stored(source.select(part)[:], kind), start):
+                if not isinstance(row, str):
+                    try:
+                        text = json.dumps(row, ensure_ascii=False, sort_keys=True).encode()
+                    except UnicodeEncodeError:
+                        row = "half a character (a lone surrogate) in the text"
                 if isinstance(row, str):
                     reasons[row] = reasons.get(row, 0) + 1
                 else:
-                    text = json.dumps(row, ensure_ascii=False, sort_keys=True).encode("utf-8", "surrogatepass")
                     keys[i] = int.from_bytes(blake2b(text, digest_size=8).digest(), "little")
                     good[i] = True
             shown.update(len(part))
@@ -90,9 +95,25 @@ def stored_rows(dataset: Dataset, at: npt.NDArray[np.int64], kind: Kind) -> Data
 
 def _stored(batch: Mapping[str, Sequence[Any]], kind: Kind) -> list[dict[str, Any] | str]:
     """Each row in the bank's form, or the reason why it has none."""
+    table = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     if kind == "pairs":
-        return [_pair(dict(zip(batch, values, strict=True))) for values in zip(*batch.values(), strict=True)]
-    return [_conversation(row, kind) for row in rows.read(batch)]
+        read = [_pair(row) for row in table]
+    else:
+        read = [_conversation(row, kind) for row in rows.read(batch)]
+    return [_TOOL_CALLS if _calls(row) else found for row, found in zip(table, read, strict=True)]
+
+
+def _calls(row: Mapping[str, Any]) -> bool:
+    """Whether a message calls a tool in a field of its own, which a bank has no place for."""
+    for value in row.values():
+        if isinstance(value, str) and '"tool_calls"' in value:
+            try:
+                value = json.loads(value)
+            except json.JSONDecodeError:
+                continue
+        if isinstance(value, list) and any(isinstance(m, Mapping) and m.get("tool_calls") for m in value):
+            return True
+    return False
 
 
 def _conversation(row: rows.Row, kind: Kind) -> dict[str, Any] | str:
@@ -114,5 +135,7 @@ def _pair(row: Mapping[str, Any]) -> dict[str, Any] | str:
         (prompt, chosen), (_, rejected) = rows.pair_of(row, "chosen"), rows.pair_of(row, "rejected")
     except rows.BadRow as problem:
         return str(problem)
+    if not any(m.content for m in chosen) or not any(m.content for m in rejected):
+        return "no answer"
     sides = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
     return {name: [m.as_dict() for m in messages] for name, messages in sides.items()}

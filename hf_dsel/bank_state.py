@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import numpy as np
@@ -43,15 +44,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, unit in (("size", " row"), ("chunk", " row"), ("neighbours", ""), ("iterations", "")):
-            number = getattr(self, name)
+            number, least = getattr(self, name), 2 if name == "chunk" else 1
             if number is None and name in ("chunk", "neighbours"):
                 continue
-            if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-                raise ValueError(f"{name} is {number!r}; it must be a whole number of at least 1{unit}")
+            if isinstance(number, bool) or not isinstance(number, Integral) or number < least:
+                raise ValueError(f"{name} is {number!r}; it must be a whole number of at least {least}{unit}")
+            object.__setattr__(self, name, int(number))
         for name in ("gamma", "damping", "momentum", "decay", "bits"):
             number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, int | float):
+            if isinstance(number, bool) or not isinstance(number, Real):
                 raise ValueError(f"{name} is {number!r}; it must be a number")
+            object.__setattr__(self, name, float(number))
+        if isinstance(self.preference, Real) and not isinstance(self.preference, bool):
+            object.__setattr__(self, "preference", float(self.preference))
         for name in ("quality", "embedding"):
             if not isinstance(getattr(self, name), str) or not getattr(self, name):
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be the name of a column")

@@ -64,6 +64,9 @@ def read_column(dataset: Dataset, name: str) -> Column:
         if indices is not None:
             chunked = chunked.take(pa.array(indices))
         column = Column(name, np.asarray(chunked.to_pylist(), dtype=object), _valid(chunked))
+    elif pa.types.is_null(kind):
+        rows = len(dataset)
+        column = Column(name, np.zeros(rows), np.zeros(rows, np.bool_))
     elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         column = _numbers(chunked, indices, name)
     else:
@@ -124,6 +127,8 @@ def _vectors(chunked: pa.ChunkedArray, indices: npt.NDArray[Any] | None, name: s
     dtype = np.float16 if pa.types.is_float16(chunked.type.value_type) else np.float32
     if not pa.types.is_floating(chunked.type.value_type):
         raise BadColumn(f"column {name!r} is a list of {chunked.type.value_type}, not of floats")
+    if not valid.any():  # nothing to read, whatever the width
+        return Column(name, np.zeros((len(valid), 1), dtype), valid if indices is None else valid[indices])
     width = _width(chunked, name)
     parts = [np.asarray(c.flatten().to_numpy(zero_copy_only=False), dtype).reshape(-1, width) for c in chunked.chunks]
     full = parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty((0, width), dtype)])

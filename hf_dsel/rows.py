@@ -206,7 +206,7 @@ def _message(item: Any, name: str) -> Message:
 def _content(content: Any, item: Mapping[str, Any], name: str) -> str:
     if isinstance(content, str):
         return content
-    if isinstance(content, Sequence):  # a list of typed parts, as multimodal templates take
+    if isinstance(content, Sequence) and all(isinstance(part, Mapping) for part in content):  # typed parts
         kinds = {part.get("type") for part in content}
         if kinds - {"text"}:
             raise BadRow(f"{name} has parts that are not text: {', '.join(sorted(str(k) for k in kinds - {'text'}))}")
@@ -291,8 +291,7 @@ def pair_of(row: Mapping[str, Any], side: Side) -> tuple[tuple[Message, ...], tu
     if row.get("prompt") is not None and not holds_prompt(both[0]):
         return _prompt(row["prompt"], "prompt"), answer
     n_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(*both, strict=False)))
-    if n_shared == len(answer):  # identical sides: the last assistant message is still the answer
-        n_shared -= 1
+    n_shared = min(n_shared, len(both[0]) - 1, len(both[1]) - 1)  # each side keeps an answer to the same prompt
     return answer[:n_shared], answer[n_shared:]
 
 

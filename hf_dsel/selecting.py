@@ -181,7 +181,7 @@ def _select(
     )
 
 
-def with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool) -> Dataset:
+def with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool, cache_dir: Any = None) -> Dataset:
     """The dataset with the missing columns computed, as far as the strategy names a scorer for them."""
     needs = strategy.needs()
     missing = [n for n in needs if n not in dataset.column_names]
@@ -196,7 +196,7 @@ def with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool) -> Data
         scorers = [needs[n] for n in missing]
         for name, scorer in zip(missing, scorers, strict=True):
             say(f"computing {name!r} for {count(len(dataset), 'row')} with {described(scorer)}")
-        dataset = score(dataset, scorers)
+        dataset = score(dataset, scorers, cache_dir=cache_dir)
     return dataset
 
 

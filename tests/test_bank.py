@@ -172,7 +172,7 @@ def test_saved_and_loaded_it_goes_on_as_if_it_had_not_been(history, preference, 
         assert held(one) == held(two) and one.history_bytes == two.history_bytes
         assert [r.by_source for r in one.history] == [r.by_source for r in two.history]
         two.save(tmp_path / "bank")
-        assert len(list((tmp_path / "bank").iterdir())) == 2
+        assert sorted(p.name[:5] for p in (tmp_path / "bank").iterdir()) == [".lock", "bank.", "state"]
     assert Bank.load(tmp_path / "bank").settings == one.settings
 
 
@@ -312,7 +312,7 @@ def test_a_failed_update_changes_nothing():
 def test_bad_input():
     for name, value in (
         ("size", 0), ("size", 2.5), ("size", True), ("history", "all"), ("momentum", 1.5), ("decay", -0.1), ("bits", 0),
-        ("chunk", 0), ("gamma", -1), ("preference", "mean"), ("neighbours", 0), ("damping", 1),
+        ("chunk", 1), ("gamma", -1), ("gamma", 1e4), ("preference", "mean"), ("neighbours", 0), ("damping", 1),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=name):
             Bank(**{name: value})
@@ -368,6 +368,13 @@ def test_damaged_folders(tmp_path):
     index.write_text(index.read_text()[:50])
     with pytest.raises(WrongBank, match="bank.json is damaged"):
         Bank.load(place)
+    for damage in ({"files": None}, {"rounds": [{}]}, {"settings": record["settings"] | {"colour": 1}}):
+        index.write_text(json.dumps(record | damage))
+        with pytest.raises(WrongBank, match="bank.json is damaged"):
+            Bank.load(place)
+    index.write_bytes(b"\xff\xfe")
+    with pytest.raises(WrongBank, match="bank.json is damaged"):
+        Bank.load(place)
     index.unlink()
     with pytest.raises(FileNotFoundError, match="interrupted first save"):
         Bank.load(place)
@@ -407,7 +414,7 @@ def test_a_killed_save_leaves_the_old_bank(at, tmp_path):
     assert held(again) == held(bank) and len(again.history) == 1
     again.update(pool(12, begin=12), source="b")
     again.save(tmp_path / "bank")
-    assert len(list((tmp_path / "bank").iterdir())) == 2 and len(Bank.load(tmp_path / "bank").history) == 2
+    assert len(list((tmp_path / "bank").glob("state-*"))) == 1 and len(Bank.load(tmp_path / "bank").history) == 2
 
 
 def test_missing_columns_are_computed_by_one_scorer(minilm):
@@ -447,3 +454,152 @@ def test_fig_4_on_alpaca():
         values = np.array(bank.dataset[name][:])
         for b in range(1, 501):
             assert values[:b].mean() > values[-b:].mean(), (name, b)
+
+
+def test_a_bank_that_another_one_was_saved_over(tmp_path):
+    place = tmp_path / "bank"
+    Bank(size=9).save(place)
+    first, second = Bank.load(place), Bank.load(place)
+    first.update(pool(12), source="a")
+    first.save(place)
+    second.update(pool(12, begin=12), source="b")
+    with pytest.raises(WrongBank, match="not the one that this one came from"):
+        second.save(place)
+    with pytest.raises(WrongBank, match="not the one that this one came from"):
+        Bank(size=3).save(place)
+    assert [r.source for r in Bank.load(place).history] == ["a"]
+    first.update(pool(12, begin=30), source="c")
+    first.save(place)  # it came from there
+    second.save(place, overwrite=True)
+    assert [r.source for r in Bank.load(place).history] == ["b"]
+
+
+def test_two_processes_that_save_at_once(tmp_path):
+    Bank(size=9).save(tmp_path / "bank")
+    script = f"""
+        import sys
+        from tests.test_bank import pool
+        from hf_dsel import Bank, WrongBank
+        saved = 0
+        for number in range(15):
+            bank = Bank.load({str(tmp_path / "bank")!r})
+            bank.update(pool(12, begin=1000 * int(sys.argv[1]) + 12 * number), source=sys.argv[1])
+            try:
+                bank.save({str(tmp_path / "bank")!r})
+                saved += 1
+            except WrongBank as error:
+                assert "another process" in str(error)
+        print(saved)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    quiet = os.environ | {"PYTHONPATH": os.getcwd(), "HF_DATASETS_DISABLE_PROGRESS_BARS": "1"}
+    both = [subprocess.Popen([*command, name], env=quiet, stdout=subprocess.PIPE, text=True) for name in "12"]
+    saved = [int(one.communicate()[0]) for one in both]
+    assert [one.returncode for one in both] == [0, 0] and sum(saved) >= 15
+    last = Bank.load(tmp_path / "bank")
+    assert len(last.history) == sum(saved) and len(list((tmp_path / "bank").glob("state-*"))) == 1
+
+
+def rows_of(messages, n=4, **more):
+    vectors = {"embedding": np.eye(n, dtype=np.float32)[: len(messages)].tolist()}
+    return Dataset.from_dict({"messages": messages, "quality": list(range(len(messages)))} | vectors | more)
+
+
+def test_rows_that_a_bank_cannot_keep_as_they_are():
+    ok = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    half = json.dumps([{"role": "user", "content": "hi \ud83d"}, {"role": "assistant", "content": "ok"}])
+    called = json.dumps(
+        [{"role": "user", "content": "c"}, {"role": "assistant", "content": "", "tool_calls": [{"f": 1}]}]
+    )
+    bank = Bank(size=9)
+    [only] = bank.update(rows_of([json.dumps(ok), json.dumps([*ok, *ok]), half, called]), source="a")
+    assert only.left_out == {
+        "half a character (a lone surrogate) in the text": 1,
+        "tool calls, which a bank does not keep": 1,
+    }
+    assert len(bank) == 2
+    calls = [[m | {"tool_calls": None} for m in ok], [ok[0] | {"tool_calls": None}, ok[1] | {"tool_calls": [{"f": 1}]}]]
+    [second] = Bank(size=9).update(
+        rows_of([*calls, [m | {"tool_calls": None} for m in [ok[0], ok[1], ok[1]]]]), source="b"
+    )
+    assert second.left_out == {"tool calls, which a bank does not keep": 1} and second.candidates == 2
+
+
+def test_a_side_that_the_other_one_begins_with():
+    turn = lambda role, text: {"role": role, "content": text}  # noqa: E731
+    short, long = [turn("user", "q"), turn("assistant", "a")], [turn("user", "r"), turn("assistant", "z")]
+    data = Dataset.from_dict(
+        {
+            "chosen": [short, short + long],
+            "rejected": [short + long, short],
+            "quality": [1, 2],
+            "embedding": [[1.0, 0.0], [0.0, 1.0]],
+        }
+    )
+    bank = Bank(size=2)
+    bank.update(data, source="a")
+    for row in bank.dataset:
+        assert row["prompt"] == short[:1]
+        assert sorted(map(len, (row["chosen"], row["rejected"]))) == [1, 3]
+        assert row["chosen"][0] == row["rejected"][0] == short[1]
+
+
+def test_columns_of_another_kind():
+    for options, text in (
+        ({"embedding": "quality"}, "'quality' holds single values"),
+        ({"embedding": "text"}, "'text' holds single values"),
+        ({"quality": "embedding"}, "'embedding' holds vectors"),
+    ):
+        with pytest.raises(TypeError, match=text):
+            Bank(size=3, **options).update(pool(5), source="a")
+
+
+@pytest.mark.parametrize("kind", [List(Value("float32")), List(Value("float32"), length=6), Value("null")])
+def test_nothing_was_embedded(kind):
+    data = pool(3).remove_columns("embedding")
+    data = data.add_column("embedding", [None] * 3, feature=kind)
+    bank = Bank(size=4)
+    assert bank.update(data, source="a") == () and len(bank) == 0
+    bank.update(pool(9, dim=7), source="b")
+    assert bank.update(data, source="a") == () and len(bank) == 4
+
+
+def test_copies_with_other_vectors_in_any_order():
+    x = [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1], [0.5, 0.5]]
+    data = Dataset.from_dict({"text": list("aabc"), "quality": [1.0, 1.0, 2.0, 3.0], "embedding": x})
+    one, two = Bank(size=3), Bank(size=3)
+    one.update(data, source="a")
+    two.update(data.select([1, 0, 2, 3]), source="a")
+    assert held(one) == held(two)
+
+
+def test_a_row_with_the_direction_of_all_others():
+    same = lambda texts: Dataset.from_dict(  # noqa: E731
+        {"text": texts, "quality": list(range(len(texts))), "embedding": [[1.0, 0.0]] * len(texts)}
+    )
+    bank = Bank(size=3, history="repository")
+    bank.update(same(list("abcd")), source="a")
+    with pytest.raises(ValueError, match="history='repository' are 0/0"):
+        bank.update(same(list("efgh")), source="b")
+
+
+def test_vectors_are_to_be_read_alone_and_numpy_numbers_are_numbers():
+    bank = Bank(size=np.int64(3), gamma=np.float32(1), preference=np.float32(-0.5), chunk=np.int32(20))
+    bank.update(pool(9), source="a")
+    with pytest.raises(ValueError, match="read-only"):
+        bank.embeddings[:] = 0
+    for b in (True, 2.5):
+        with pytest.raises(ValueError, match="ask for 1 to 3"):
+            bank.top(b)
+    for source in ("  ", "\ud800"):
+        with pytest.raises(ValueError, match="give the dataset a name"):
+            bank.update(pool(3), source=source)
+
+
+def test_scores_are_kept_where_asked(minilm, tmp_path, monkeypatch):
+    from hf_dsel.strategies import pibe
+
+    monkeypatch.setattr(pibe, "Embed", lambda: hf_dsel.Embed(minilm, of="example"))
+    text = Dataset.from_dict({"text": [f"Explain {w} to a child." for w in "wind rain snow fog ice".split()]})
+    Bank(size=3, gamma=0.0).update(text, source="a", cache_dir=tmp_path / "scores")
+    assert list((tmp_path / "scores").rglob("*.json"))

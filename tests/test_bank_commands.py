@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -312,6 +313,7 @@ def test_a_bank_changed_by_another_process_is_not_overwritten(place, capsys):
     (place / "meanwhile.py").write_text(
         "from hf_dsel.cli import main\n"
         "def scorer(batch):\n"
+        f"    once = {uuid4().hex!r}\n"  # so that scores of an earlier run are not taken
         "    main(['bank', 'update', 'mine', 'later.parquet'])\n"
         "    return {'extra': [0] * len(batch['output'])}\n"
         "def make():\n    return scorer\n"

@@ -121,20 +121,26 @@ def history_rows(
 def _weights(sim: torch.Tensor, estimate: Estimate, first: int) -> torch.Tensor:
     """w, `old x new`."""
     if estimate == "repository":
-        far = 1 - sim
+        far = (1 - sim).clamp_min(0)  # of a row with itself, rounding leaves less than 0
+        alike = (far.sum(0) == 0).nonzero().view(-1)
+        if len(alike):
+            raise ValueError(
+                f"new row {first + int(alike[0])} has the direction of every old candidate, so the weights of "
+                "history='repository' are 0/0; use history='sketch'"
+            )
         return far / far.sum(0)
     total = sim.sum(0)
     low = int((total <= 0).sum())
     if low:
         warnings.warn(
-            f"the cosines of {low} new rows with all old candidates sum to 0 or less, and Eq. 4 divides by the sum: the "
-            "history of these rows is large and of the wrong sign. history='sketch' has no such rows",
+            f"the cosines of {low} new rows with all old candidates sum to 0 or less, and Eq. 4 divides by the sum: "
+            "the history of these rows is large and of the wrong sign. history='sketch' has no such rows",
             stacklevel=4,
         )
         if bool((total == 0).any()):
             raise ValueError(
-                f"the cosines of new row {first + int((total == 0).nonzero()[0])} with all old candidates sum to 0, and "
-                "Eq. 4 divides by the sum; use history='sketch'"
+                f"the cosines of new row {first + int((total == 0).nonzero()[0])} with all old candidates sum to 0, "
+                "and Eq. 4 divides by the sum; use history='sketch'"
             )
     return sim.square() / total
 

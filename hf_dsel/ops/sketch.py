@@ -32,7 +32,9 @@ class Sketch:
     B holds the principal axes of the first vectors, in 8 bits a number (what that costs is in e too). Bits go to the
     axes one at a time, each to the axis where it takes the most from the expected squared error; axes that get none are
     left out. Levels are the best ones for a normal distribution. The term that is left out, 2 (c − y)·(x − y), has mean
-    0 over directions; with MiniLM's 384 dimensions and 3 bits its standard deviation is about 1 % of ‖c − x‖².
+    0 over directions for a c far from x; with MiniLM's 384 dimensions and 3 bits its standard deviation is about 1 % of
+    ‖c − x‖². For a c at x it is 2 e², so where the codes of c and x agree in 99 % of their bits, the distance between
+    the codes is taken: a vector that is in memory is at 0. In between, up to about 2 e, distances come out too large.
 
     Args:
         mean: float32 `dim`.
@@ -120,23 +122,16 @@ class Sketch:
             ValueError: another width, or NaN or infinite vectors.
         """
         self._check(embeddings)
-        axes = self.axes * self.scales
         codes, lost = [self.codes], [self.lost]
         for start in range(0, len(embeddings), _ROWS):
             x = np.asarray(embeddings[start : start + _ROWS], np.float32)
-            along = (x - self.mean) @ axes / self.deviations
-            numbers = np.empty(along.shape, np.uint8)
-            for b in np.unique(self.bits):
-                these = self.bits == b
-                levels = normal_levels(int(b))
-                numbers[:, these] = np.searchsorted((levels[1:] + levels[:-1]) / 2, along[:, these])
-            packed = self._packed(numbers)
+            packed = self._coded(x)
             missed = np.linalg.norm((x - self._restored(packed)).astype(np.float64), axis=1)
             if (missed > np.finfo(np.float16).max).any():
                 row = start + int(missed.argmax())
                 raise ValueError(
-                    f"row {row} is {missed.max():.3g} away from the nearest code, more than float16 holds; the first "
-                    "vectors were far shorter. Scale all vectors to length 1 and begin again"
+                    f"row {row} is {missed.max():.3g} away from the nearest code, more than float16 holds: "
+                    "vectors are too long, or far longer than the first ones. Scale all to length 1 and begin again"
                 )
             codes.append(packed)
             lost.append(missed.astype(np.float16))
@@ -166,15 +161,47 @@ class Sketch:
         points = rows_of(embeddings, slice(None)).to(where, torch.float32) - torch.from_numpy(self.mean).to(where)
         lengths = points.square().sum(1)
         best = torch.full((len(points),), torch.inf, device=where)
+        which = torch.zeros(len(points), dtype=torch.int64, device=where)
+        first = 0
         with true_float32():
             for restored, lost in self.blocks():
                 y = torch.from_numpy(restored - self.mean).to(where)
                 other = y.square().sum(1) + torch.from_numpy(lost).to(where).square()
                 for start in range(0, len(points), _ROWS):
                     part = slice(start, start + _ROWS)
-                    squared = torch.addmm(other, points[part], y.T, alpha=-2).amin(1) + lengths[part]
-                    best[part] = torch.minimum(best[part], squared)
-        return best.clamp_min_(0).double().sqrt_().cpu().numpy()
+                    squared, at = torch.addmm(other, points[part], y.T, alpha=-2).min(1)
+                    nearer = squared + lengths[part] < best[part]
+                    best[part] = torch.where(nearer, squared + lengths[part], best[part])
+                    which[part] = torch.where(nearer, at + first, which[part])
+                first += len(y)
+        found = best.clamp_min_(0).double().cpu().numpy()
+        if len(self):
+            for start in range(0, len(found), _ROWS):
+                part = slice(start, start + _ROWS)
+                self._copies(np.asarray(embeddings[part], np.float32), which[part].cpu().numpy(), found[part])
+        return np.sqrt(found)
+
+    def _copies(
+        self, x: npt.NDArray[np.float32], nearest: npt.NDArray[np.int64], squared: npt.NDArray[np.float64]
+    ) -> None:
+        """Lower the squared distances, in place, where the vector has the code of its nearest, but for 1 % of the bits.
+
+        Copies have it, but for numbers that rounding puts on the other side of a level's edge.
+        """
+        mine, theirs = self._coded(x), self.codes[nearest]
+        other_bits = np.unpackbits(mine ^ theirs, axis=1).sum(1)
+        close = other_bits <= int(self.bits.sum(dtype=np.int64)) // 100
+        apart = (self._restored(mine[close]) - self._restored(theirs[close])).astype(np.float64)
+        squared[close] = np.minimum(squared[close], np.square(apart).sum(1))
+
+    def _coded(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+        along = (x - self.mean) @ (self.axes * self.scales) / self.deviations
+        numbers = np.empty(along.shape, np.uint8)
+        for b in np.unique(self.bits):
+            these = self.bits == b
+            levels = normal_levels(int(b))
+            numbers[:, these] = np.searchsorted((levels[1:] + levels[:-1]) / 2, along[:, these])
+        return self._packed(numbers)
 
     def _check(self, embeddings: np.ndarray) -> None:
         check_floats(embeddings)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -95,5 +94,8 @@ def min_max(values: FloatArray) -> FloatArray:
 
 def check_gamma(gamma: float) -> None:
     """Refuse what is no weight."""
-    if not 0 <= gamma < math.inf:
-        raise ValueError(f"gamma is the weight of the quality, at least 0; got {gamma}. PIBE uses 1; 0 is no quality")
+    if not 0 <= gamma <= 1000:
+        raise ValueError(
+            f"gamma is the weight of the quality, at least 0; got {gamma} (at most 1000). PIBE "
+            "uses 1; 0 is no quality, and from about 100 on nothing but quality counts"
+        )

@@ -43,15 +43,17 @@ ours = [] if "--config" in sys.argv else ["--config", str(Path(__file__).with_na
 args, training, model = TrlParser((Evolution, SFTConfig, ModelConfig)).parse_args_and_config([*ours, *sys.argv[1:]])
 out = Path(training.output_dir)
 folder = out / "bank"
-bank = hf_dsel.Bank.load(folder, size=args.size) if folder.exists() else hf_dsel.Bank(size=args.size)
+begun = (folder / "bank.json").exists()
+bank = hf_dsel.Bank.load(folder, size=args.size) if begun else hf_dsel.Bank(size=args.size)
+training.distributed_state.wait_for_everyone()  # all have read it before the first writes
 
 for number, (source, _, path) in enumerate((step.partition("=") for step in args.steps), 1):
     training.output_dir = str(out / f"model-{number}-{source}")
     if Path(training.output_dir, "config.json").exists():
         continue
     scorers = [hf_dsel.DeitaQuality(args.scorer, combine="mean"), hf_dsel.Embed(args.embedder)]
-    bank.update(open_dataset(path), source=source, scorers=scorers)
-    if is_main_process():
+    rounds = bank.update(open_dataset(path), source=source, scorers=scorers)
+    if rounds and is_main_process():
         bank.save(folder)
         print(report(bank))
     release()  # the scorers' models make room for the one that is trained
