@@ -35,17 +35,18 @@ class Reselect:
     Each selection is written to `output_dir/selections/round-0000.json` when it is made, and with the state of the
     rounds into every checkpoint. A run that was killed and resumed draws the rows that it would have drawn, with
     workers, gradient accumulation and on several ranks, where all train on the same selection. A checkpoint of another
-    pool, other options or another number of steps a round is refused. The trainer's logs get `reselect/round`,
-    `reselect/rows`, `reselect/new` (the part that the round before did not have), `reselect/seconds`, and for each
-    column of numbers that the strategy read its mean among the picks and in the pool.
+    pool, other options or another number of steps a round is refused. With FSDP or DeepSpeed `score=` is refused; the
+    rest was not tried with them. The trainer's logs get `reselect/round`, `reselect/rows`, `reselect/new` (the part that
+    the round before did not have), `reselect/seconds`, and for each column of numbers that the strategy read its mean
+    among the picks and in the pool.
 
     | | |
     |---|---|
     | IFD again each epoch (IterIT) | `Reselect(TopK(column="ifd", ceiling=1), k, score="ifd", narrow=3)` |
-    | hard rows first, as the model finds them | `Reselect(TopK(column="nll"), k, score="nll")` |
+    | the rows that are hardest for the model by then | `Reselect(TopK(column="nll"), k, score="nll")` |
     | random, the control | `Reselect("random", k)` |
     | easy to hard, once, no model | `Reselect(TopK(column="length", largest=False), k, every="once", order="picks")` |
-    | easy to hard, in rounds | `Reselect(Pacing(column="ifd"), k)` of `hf_dsel.training.pacing` |
+    | easy to hard, in rounds | `Reselect(Pacing("ifd"), k, score="ifd")` of `hf_dsel.training.pacing` |
     | Skill-it | `Reselect(SkillIt(...), k)` of `hf_dsel.training.skill_it` |
 
     Args:
