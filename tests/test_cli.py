@@ -201,7 +201,7 @@ ZERO = "select pool.parquet --strategy"
      ("select", "which dataset? Give a Hub id"),
      (f"{ZERO} random -k 3", "where to? Add --out DIR"),
      ("select pool.parquet -k 3 --out o", "needs a strategy, for example strategy: qdit"),
-     (f"{ZERO} qditt -k 3 --out o", "unknown strategy 'qditt'; did you mean 'qdit'? Known: deita,"),
+     (f"{ZERO} qditt -k 3 --out o", "unknown strategy 'qditt'; did you mean 'qdit'? Known: curriculum, deita,"),
      (f"{ZERO} qdit -k 3 --param alhpa=1 --out o", "no option 'alhpa'; did you mean 'alpha'?"),
      (f"{ZERO} qdit -k 3 --param alpha=1.5 --out o", "alpha must be in [0, 1]"),
      (f"{ZERO} qdit -k 3 --param alpha --out o", "'alpha' must be NAME=VALUE"),

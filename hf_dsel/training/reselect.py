@@ -36,9 +36,11 @@ class Reselect:
     rounds into every checkpoint. A run that was killed and resumed draws the rows that it would have drawn, with
     workers, gradient accumulation and on several ranks, where all train on the same selection. A checkpoint of another
     pool, other options or another number of steps a round is refused. With FSDP or DeepSpeed `score=` is refused; the
-    rest was not tried with them. The trainer's logs get `reselect/round`, `reselect/rows`, `reselect/new` (the part
-    that the round before did not have), `reselect/seconds`, and for each column of numbers that the strategy read its mean
-    among the picks and in the pool.
+    rest was not tried with them.
+
+    The trainer's logs get `reselect/round`, `reselect/rows`, `reselect/new` (the part that the round before did not
+    have), `reselect/seconds`, and for each column of numbers that the strategy read its mean among the picks and in
+    the pool.
 
     | | |
     |---|---|
