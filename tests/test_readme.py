@@ -39,8 +39,8 @@ def pool():
     )  # fmt: skip
 
 
-def test_there_are_six_blocks():
-    assert len(BLOCKS) == 6
+def test_there_are_seven_blocks():
+    assert len(BLOCKS) == 7
 
 
 def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
@@ -98,6 +98,16 @@ def test_dynamics(pool, tiny_qwen2, tmp_path, monkeypatch):
     assert names["pool"]["dynamics_epochs"][:] == [2] * 24 and (tmp_path / "map.png").exists()
     for name in re.findall(r"dynamics_\w+", BLOCKS[5]):
         assert name in names["pool"].column_names
+
+
+def test_reselect(pool, tiny_qwen2, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = SFTConfig(output_dir="out", use_cpu=True, bf16=False, report_to="none", num_train_epochs=2)
+    trainer = SFTTrainer(tiny_qwen2, args=config, train_dataset=hf_dsel.to_trl(pool))
+    names = {"pool": pool, "trainer": trainer, "hf_dsel": hf_dsel}
+    exec(BLOCKS[6].replace("k=6000", "k=5").replace('"ceiling": 1', '"ceiling": 9'), names)
+    assert [len(s) for s in names["reselect"].selections.values()] == [5, 5]
+    assert len(list((tmp_path / "out" / "selections").iterdir())) == 2
 
 
 def test_every_strategy_has_a_row_and_every_scorer_is_named():
