@@ -70,7 +70,7 @@ def test_skills_by_file_and_by_script(place, tiny_qwen2):
     flags = ["--config", str(RECIPES / "skill_mixture/sft.yaml"), "--model_name_or_path", tiny_qwen2, *ON_CPU,
              "--per_device_train_batch_size", "2", "--max_steps", "4", "--output_dir", "file"]  # fmt: skip
     assert main(["sft", *flags, "--reselect.k", "6", "--reselect.every", "2"]) == 0
-    assert [sorted(i % 3 for i in rows) for rows in picks("file")][0] == [0, 0, 1, 1, 2, 2]
+    assert sorted(i % 3 for i in picks("file")[0]) == [0, 0, 1, 1, 2, 2]
     graph = json.dumps({"a": {"a": 1, "b": 1}, "b": {"b": 1}})
     said = script("skill_mixture", "--model", tiny_qwen2, "--graph", graph, "--every", "1", "--max_steps", "2")
     assert "steps 0 on: {'a': 8, 'b': 8}" in said  # 16 rows; a has but 8 of them

@@ -1,8 +1,8 @@
 """How much of a choice made at once is found again when the data come in rounds.
 
 `python -m tests.benchmarks.bank_overlap`: the paper's Table 2 (InsBank, Section 4.2) on real pools, for every history
-and preference, with the memory that each needs. It reads the folder in HF_DSEL_DATA; `--pool mixed` embeds its rows with
-all-MiniLM-L6-v2 first (once; then cached).
+and preference, with the memory that each needs. It reads the folder in HF_DSEL_DATA; `--pool mixed` embeds its rows
+with all-MiniLM-L6-v2 first (once; then cached).
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ def test_errors():
     with pytest.raises(ValueError, match="5 dimensions, the old ones 4"):
         history_rows(carried, np.ones((2, 5), np.float32), estimate="paper")
     with pytest.raises(ValueError, match="Eq. 4 divides"), pytest.warns(UserWarning, match="1 new rows"):
-        history_rows(carried, np.zeros((1, 4), np.float32) + [[1e-30, 0, 0, 0]], estimate="paper", device="cpu")
+        history_rows(carried, np.array([[1e-30, 0, 0, 0]], np.float32), estimate="paper", device="cpu")
 
 
 def test_a_sum_below_0_is_taken_as_it_is_and_told():
