@@ -29,7 +29,7 @@ def report(bank: Bank, *, every_round: bool = False, top: int = 5) -> str:
     settings
       size        10
       embedding   embedding
-      gamma       0
+      gamma       0.0
       preference  0.0
       history     sketch
       bits        3.0

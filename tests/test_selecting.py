@@ -10,6 +10,7 @@ from datasets import Dataset, DatasetDict, Features, IterableDatasetDict, List, 
 
 import hf_dsel
 from hf_dsel import BadColumn, BudgetError, MissingColumn, Picks, select, select_by
+from hf_dsel.strategies import make_strategy
 
 POOL = Dataset.from_dict(
     {
@@ -113,11 +114,15 @@ def test_streams():
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda: select(POOL, "topk", k=1), ValueError, "unknown strategy 'topk'; did you mean 'top_k'.*Known: deita"),
+        (
+            lambda: select(POOL, "topk", k=1),
+            ValueError,
+            "unknown strategy 'topk'; did you mean 'top_k'.*Known: curriculum",
+        ),
         (lambda: select(POOL, "magic", k=1), ValueError, "unknown strategy 'magic'; Known"),
         (lambda: select(POOL, "top_k", k=1, colum="q"), TypeError, "no option 'colum'; did you mean 'column'.*Options"),
         (lambda: select(POOL, 3, k=1), TypeError, "must be a name .* got 3"),
-        (lambda: select(POOL, hf_dsel.strategies.random.Random(), k=1, x=2), TypeError, "set x on the Random instance"),
+        (lambda: select(POOL, make_strategy("random", {}), k=1, x=2), TypeError, "set x on the Random instance"),
         (lambda: select(POOL, "random", k=21), BudgetError, "k=21 is more than the 20 rows"),
         (lambda: select(POOL, "random", k=0), BudgetError, "at least 1, got 0"),
         (lambda: select(POOL, "random"), BudgetError, "give one of k"),
