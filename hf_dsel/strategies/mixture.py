@@ -56,7 +56,7 @@ class Mixture:
     def pick(self, columns: Columns, budget: Budget, rng: np.random.Generator) -> Picks:
         """The groups' rows, shuffled and dealt out by weight."""
         values, groups = np.unique(columns[self.column], return_inverse=True)
-        names = [_as_text(value) for value in values]
+        names = [as_text(value) for value in values]
         given = {str(name): weight for name, weight in self.weights.items()}
         foreign = sorted(set(given) - set(names))
         if foreign:
@@ -69,10 +69,10 @@ class Mixture:
         return Picks(order, np.full(len(order), np.nan))
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """A group's value; whole numbers, which columns hold as floats, without their point.
 
-    >>> _as_text(3.0), _as_text("code")
+    >>> as_text(3.0), as_text("code")
     ('3', 'code')
     """
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

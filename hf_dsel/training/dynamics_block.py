@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset
 
 from hf_dsel.opening import open_dataset
+from hf_dsel.progress import say
 from hf_dsel.selection_block import BadConfig, refuse_unknown
 from hf_dsel.training.dynamics import TrainingDynamics
 from hf_dsel.trl_format import to_trl
@@ -81,7 +82,10 @@ class DynamicsBlock:
         """
         folder = Path(output_dir) / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
-        dynamics.add_to(rows).to_parquet(folder / "train.parquet")
+        old = [n for n in rows.column_names if n.startswith(("dynamics_", "probe_"))]
+        if old:
+            say(f"{', '.join(old[:3])}{' ...' if len(old) > 3 else ''} of an earlier training are replaced in {folder}")
+        dynamics.add_to(rows.remove_columns(old)).to_parquet(folder / "train.parquet")
         written = [f"rows and columns: {folder}"]
         if isinstance(self.probe_on, str):
             probed = dynamics.add_probe_to(open_dataset(self.probe_on))

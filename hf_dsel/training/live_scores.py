@@ -16,6 +16,7 @@ from hf_dsel.progress import bar
 from hf_dsel.rows import text_columns
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.models import Checkpoint, Kind
+from hf_dsel.training.reselectable import check_scored_model
 
 ROWS_AT_ONCE = 2048
 Score = str | Sequence[str] | Callable[[Any, Any, Dataset], Mapping[str, Any]]
@@ -113,6 +114,7 @@ def _columns(trainer: Any, score: Score, rows: Dataset) -> dict[str, Any]:
         if wrong or not found:
             raise ValueError(f"score returned {wrong or 'no column'} for {len(rows):,} rows; it returns a value a row")
         return found
+    check_scored_model(model)
     scorer = live_scorer(score, model.get_base_model() if hasattr(model, "get_base_model") else model, tokenizer)
     texts = rows.with_format(None).select_columns(text_columns(rows.column_names))
     columns: dict[str, list[Any]] = {name: [] for name in scorer.features()}

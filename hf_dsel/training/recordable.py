@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
+from hf_dsel.training.row_numbers import NUMBER, ROW
+
 Kind = Literal["sft", "dpo"]
 SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
 
@@ -52,6 +54,19 @@ def check(trainer: Any, *, pack_to: int | None) -> None:
             f"pack_to={pack_to} needs an SFTTrainer with SFTConfig(padding_free=True, max_length=None), whose collator "
             "keeps packed sequences apart"
         )
+    if pack_to is not None and getattr(trainer, "_hf_dsel_reselect", None) is not None:
+        raise CannotRecord("pack_to merges the rows that Reselect chooses from; leave one of them out")
+    if getattr(trainer, "padding_free", False) and getattr(args, "pad_to_multiple_of", None):
+        raise CannotRecord(
+            f"pad_to_multiple_of={args.pad_to_multiple_of} adds padding that padding_free=True takes for sequences of "
+            "its own; leave it out"
+        )
+    if args.label_smoothing_factor or getattr(trainer, "compute_loss_func", None) is not None:
+        raise CannotRecord(
+            "label_smoothing_factor and compute_loss_func make TRL run a second forward pass for its metrics, and the "
+            "records would be of that one; leave them out"
+        )
+    refuse_view(trainer)
     if args.torch_compile:
         raise CannotRecord("torch_compile=True may leave out the hook that reads the loss; set it to False")
     parallel = trainer.accelerator.parallelism_config
@@ -62,6 +77,22 @@ def check(trainer: Any, *, pack_to: int | None) -> None:
             f"ld_alpha={args.ld_alpha} weighs the tokens of an answer by its length, so its log-probability has two "
             "meanings; leave it out"
         )
+
+
+def refuse_view(trainer: Any) -> None:
+    """Refuse a shuffled or selected view that TRL takes as it is: its rows cannot be told from TRL's own choice.
+
+    Raises:
+        CannotRecord: with the next step.
+    """
+    prepared, args = trainer.train_dataset, trainer.args
+    skipped = (getattr(args, "dataset_kwargs", None) or {}).get("skip_prepare_dataset")
+    if prepared._indices is not None and ROW not in prepared.column_names and (skipped or args.max_length is None):
+        if not getattr(args, "shuffle_dataset", False):
+            raise CannotRecord(
+                "the trainer was given a shuffled, split or selected view of tokenised rows, and which row is which "
+                f"cannot be told any more; give it dataset.flatten_indices(), or number the rows before: {NUMBER}"
+            )
 
 
 def check_probe(trainer: Any, *, gradients: bool, held_out: bool) -> None:

@@ -99,7 +99,10 @@ class Recorder:
             if found is True:
                 found = get_last_checkpoint(self.trainer.args.output_dir)
             self._resume_from = None if found is None else Path(found)
-            return plain(resume_from_checkpoint, *args, **kwargs)
+            try:
+                return plain(resume_from_checkpoint, *args, **kwargs)
+            finally:
+                self._release()  # also when training was broken off
 
         return train
 

@@ -36,7 +36,16 @@ class Records:
     _fetched: list[tuple[int, int, IntArray, FloatArray]] = field(default_factory=list, repr=False)
 
     def add(self, rows: torch.Tensor, values: torch.Tensor, *, at: int, step: int) -> None:
-        """Keep a batch of pass `at`, without waiting for the device."""
+        """Keep a batch of pass `at`, without waiting for the device.
+
+        Raises:
+            RuntimeError: another number of rows than of sequences.
+        """
+        if len(rows) != len(values):
+            raise RuntimeError(
+                f"the batch has {len(rows)} rows and the model saw {len(values)} sequences, so they cannot be matched; "
+                "please report the trainer's arguments"
+            )
         self._new.append((at, step, rows, values))
         if len(self._new) >= BATCHES:
             self._fetch()

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from hf_dsel.training.recordable import SHARDED, kind_of
+from hf_dsel.training.recordable import SHARDED, kind_of, refuse_view
 
 
 class CannotReselect(ValueError):
@@ -39,6 +39,11 @@ def check(trainer: Any, *, every: str | int, k: int, scores: bool) -> None:
             "packing=True merges rows into examples before the training, so single rows cannot be chosen any more. Use "
             "SFTConfig(packing=False, padding_free=True), which wastes no padding either"
         )
+    if "seq_lengths" in trainer.train_dataset.column_names:
+        raise CannotReselect(
+            "train_dataset holds packed examples, of which no row can be chosen; leave pack_to out of TrainingDynamics"
+        )
+    refuse_view(trainer)
     _check_sampling(trainer)
     if args.auto_find_batch_size:
         raise CannotReselect("auto_find_batch_size=True changes the steps of a round in mid-run; set the batch size")

@@ -152,7 +152,7 @@ class Reselector:
 
     def _sampler_of(self, dataset: Any = None) -> RoundSampler:
         now = self.trainer.train_dataset
-        if not isinstance(now, Dataset) or len(now) <= self.places.max():
+        if not isinstance(now, Dataset) or len(now) <= self.places.max() or "seq_lengths" in now.column_names:
             raise reselectable.CannotReselect(
                 "train_dataset was replaced, or packed, after bind; its rows are not those of the pool any more. Bind "
                 "after you set it, and leave pack_to out of TrainingDynamics"

@@ -93,7 +93,7 @@ class Numbering:
         Raises:
             OtherRows: the pool is not what the trainer was given, as far as its size and its text show.
         """
-        if ROW in pool.column_names:
+        if self.given and ROW in pool.column_names:
             numbers = np.asarray(pool.with_format(None)[ROW][:], np.int64)
         elif len(pool) < self.source_rows or (not self.given and len(pool) != self.source_rows):
             raise OtherRows(

@@ -11,7 +11,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from datasets import Dataset
 
 from hf_dsel.rows import text_columns
-from hf_dsel.strategies.mixture import Mixture
+from hf_dsel.strategies.mixture import Mixture, as_text
 from hf_dsel.training.reselector import Round
 
 Graph = Mapping[str, Mapping[str, float]]
@@ -66,7 +66,7 @@ class SkillIt:
             raise ValueError(f"held_out has no column {self.column!r}; it has {self.held_out.column_names}")
         if not self.eta > 0 or isinstance(self.window, bool) or not (isinstance(self.window, int) and self.window >= 1):
             raise ValueError(f"eta={self.eta}, window={self.window}; eta is above 0, window a whole number from 1 on")
-        there = {str(skill) for skill in self.held_out[self.column][:]}
+        there = {_name(skill) for skill in self.held_out[self.column][:]}
         foreign = sorted({j for taught in (self.graph or {}).values() for j in taught} - there)
         if foreign:
             raise ValueError(f"graph: held_out has no row of the skill {foreign[0]!r}; it has {sorted(there)}")
@@ -74,7 +74,9 @@ class SkillIt:
     @property
     def edges(self) -> Graph:
         """A."""
-        return self.graph or {skill: {skill: 1.0} for skill in sorted({str(s) for s in self.held_out[self.column][:]})}
+        return self.graph or {
+            skill: {skill: 1.0} for skill in sorted({_name(s) for s in self.held_out[self.column][:]})
+        }
 
     def shares(self, losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
         """The share of each skill of the pool.
@@ -97,7 +99,7 @@ class SkillIt:
         of_skill: dict[str, list[float]] = defaultdict(list)
         for skill, loss in zip(self.held_out[self.column][:], now.measure("nll", rows)["nll"][:], strict=True):
             if loss is not None:
-                of_skill[str(skill)].append(loss)
+                of_skill[_name(skill)].append(loss)
         wanted = {j for taught in self.edges.values() for j in taught}
         silent = sorted(wanted - set(of_skill))
         if silent:
@@ -112,3 +114,8 @@ class SkillIt:
             now.note["losses"] = earlier[-1]
         now.note["weights"] = self.shares(earlier)
         return Mixture(column=self.column, weights=now.note["weights"])
+
+
+def _name(skill: object) -> str:
+    """A skill's name as the strategy `mixture` reads it out of a column: truth values and numbers are numbers there."""
+    return as_text(float(skill) if isinstance(skill, bool | int | float) else skill)

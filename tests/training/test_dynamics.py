@@ -178,8 +178,8 @@ def test_another_dataset_is_refused():
         dynamics.add_to(pool.select(range(5)))
     with pytest.raises(OtherRows, match="hold another text than the rows trained on"):
         dynamics.add_to(pool.select([1, 0, 2, 3, 4, 5]))
-    with pytest.raises(OtherRows, match="no row of this dataset was trained on"):
-        dynamics.add_to(pool.add_column(ROW, list(range(10, 16))))
+    numbered = dynamics.add_to(pool.add_column(ROW, list(range(10, 16))))  # the trainer was not given these numbers
+    assert numbered["dynamics_loss_mean"][:] == dynamics.add_to(pool)["dynamics_loss_mean"][:]
     assert "dynamics_epochs" in dynamics.add_to(hf_dsel.to_trl(pool)).column_names
 
 
@@ -243,6 +243,8 @@ def test_a_lora_adapter():
     ("options", "dynamics", "message"),
     [({"packing": True}, {}, r"TrainingDynamics\(pack_to=64\): it packs the same way"),
      ({"torch_compile": True}, {}, "torch_compile=True"),
+     ({"label_smoothing_factor": 0.1}, {}, "second forward pass"),
+     ({"padding_free": True, "max_length": None, "pad_to_multiple_of": 4}, {}, "pad_to_multiple_of=4 adds padding"),
      ({}, {"pack_to": 64}, "padding_free=True, max_length=None"),
      ({}, {"probe": "epoch", "probe_on": [3, 99]}, "probe_on names rows 99, which are not in the training set")],
 )  # fmt: skip
@@ -280,3 +282,40 @@ def test_other_trainers_and_second_binds_are_refused():
 def test_options_outside_their_range(options, message):
     with pytest.raises(ValueError, match=message):
         TrainingDynamics(**options)
+
+
+def test_a_view_of_tokenised_rows_is_refused_and_a_copy_is_not():
+    ids = [[1 + i, 2 + i, 3 + i] for i in range(8)]
+    tokens = Dataset.from_dict({"input_ids": ids, "labels": ids})
+    options = {"padding_free": True, "max_length": None, "max_steps": 1}
+    shuffled = tokens.shuffle(seed=3)
+    with pytest.raises(CannotRecord, match="flatten_indices"):
+        TrainingDynamics().bind(sft(shuffled, **options))
+    dynamics = TrainingDynamics().bind(trainer := sft(shuffled.flatten_indices(), **options))
+    trainer.train()
+    assert any(dynamics.add_to(shuffled)["dynamics_epochs"][:])
+
+
+def test_nothing_stays_on_the_model_when_training_breaks_off():
+    class Broken(SFTTrainer):
+        def training_step(self, *_, **__):
+            raise ZeroDivisionError
+
+    trainer = sft(tiny_pool(4), cls=Broken)
+    TrainingDynamics().bind(trainer)
+    before = len(trainer.model._forward_hooks)
+    with pytest.raises(ZeroDivisionError):
+        trainer.train()
+    assert len(trainer.model._forward_hooks) == before
+
+
+def test_packed_rows_cannot_be_chosen_from():
+    options = {"padding_free": True, "max_length": None, "max_steps": 1}
+    trainer = sft(tiny_pool(8), **options)
+    TrainingDynamics(pack_to=64).bind(trainer)
+    with pytest.raises(ValueError, match="leave pack_to out"):
+        hf_dsel.Reselect("random", k=2).bind(trainer)
+    trainer = sft(tiny_pool(8), **options)
+    hf_dsel.Reselect("random", k=2).bind(trainer)
+    with pytest.raises(CannotRecord, match="leave one of them out"):
+        TrainingDynamics(pack_to=64).bind(trainer)

@@ -38,7 +38,7 @@ def sft(pool, *, model=None, cls=SFTTrainer, eval_dataset=None, callbacks=None, 
     return cls(
         model=model,
         args=SFTConfig(**args),
-        train_dataset=hf_dsel.to_trl(pool),
+        train_dataset=pool if "input_ids" in pool.column_names else hf_dsel.to_trl(pool),
         eval_dataset=eval_dataset,
         processing_class=tokenizer,
         callbacks=callbacks,
