@@ -456,7 +456,10 @@ def test_killed_in_the_middle_and_run_again(way, tmp_path):
     with ScriptedServer(answer) as server:
         command = [sys.executable, "-c", textwrap.dedent(SCRIPT), server.url, str(tmp_path / "store")]
         environment = os.environ | {"MY_KEY": "sk-very-secret", "PYTHONPATH": str(ROOT)}
-        run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        listens = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  (a job in the background ignores it)
+        run = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=listens
+        )
         try:
             wait_for(lambda: len(server.received) == 19 and len(lines(tmp_path)) == 15)
         finally:
