@@ -194,3 +194,40 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="no CUDA device"))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A Hub on loopback that huggingface_hub and datasets talk to while the test runs, signed in with a write token.
+
+    Their address is read when they are imported, so it is changed in them. `hub.sign_in(token or None)` changes the
+    token; child processes take `hub.environment(home, token)`.
+    """
+    import datasets
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    from .hub_stand_in import WRITE, HubStandIn
+
+    with HubStandIn() as served:
+        home, url = tmp_path / "hf_home", served.url
+        template = "/{repo_id}/resolve/{revision}/{filename}"
+        for name, value in (
+            ("ENDPOINT", url), ("HUGGINGFACE_CO_URL_TEMPLATE", url + template), ("HF_HUB_DISABLE_XET", True),
+            ("HF_HUB_CACHE", str(home / "hub")), ("HF_TOKEN_PATH", str(home / "token")),
+            ("HF_URL_HOSTS", constants.HF_URL_HOSTS | {"127.0.0.1"}),
+        ):  # fmt: skip
+            monkeypatch.setattr(constants, name, value)
+        for name, value in (
+            ("HF_ENDPOINT", url), ("HF_DATASETS_CACHE", home / "datasets"),
+            ("HUB_DATASETS_URL", url + "/datasets/{repo_id}/resolve/{revision}/{path}"),
+        ):  # fmt: skip
+            monkeypatch.setattr(datasets.config, name, value)
+        patient = huggingface_hub.lfs.http_backoff  # tries for half a minute
+        monkeypatch.setattr(
+            huggingface_hub.lfs, "http_backoff", lambda *a, **k: patient(*a, **k, max_retries=1, base_wait_time=0.01)
+        )
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        served.sign_in = lambda token: monkeypatch.setenv("HF_TOKEN", token or "")
+        served.sign_in(WRITE)
+        yield served
