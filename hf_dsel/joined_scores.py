@@ -1,0 +1,141 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""Published scores joined to any copy of their rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, concatenate_datasets, load_dataset
+
+from hf_dsel.budget import IntArray
+from hf_dsel.columns import MissingColumn
+from hf_dsel.fetching import fetched
+from hf_dsel.progress import count, say
+from hf_dsel.row_keys import KEY_VERSION, RowKeys, halves_of, places, row_keys
+from hf_dsel.rows import text_columns
+from hf_dsel.score_files import FORMAT, KEY, RECORD, status_of
+
+NONE = "no published score of this row"
+
+
+class NothingJoined(ValueError):
+    """Published scores fit no row of a dataset, or are no scores; the text says what was compared."""
+
+
+def with_scores(
+    dataset: Dataset,
+    repo_or_dir: str | os.PathLike[str],
+    columns: Sequence[str] | None = None,
+    *,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Dataset:
+    """The dataset with published scores joined to its rows, found by what the rows say.
+
+    Any copy of the rows that were scored will do: in another order, a part of them, with other rows between, as a file
+    or in another column format that `hf_dsel` reads the same way. The text counts to the letter.
+
+    Args:
+        dataset: the rows.
+        repo_or_dir: what `push_scores` or `save_scores` wrote: a folder, or else the id of a repository.
+        columns: which scores; None joins all.
+        revision: a branch, tag or commit of the repository.
+        token: of the Hub; None takes HF_TOKEN or that of `hf auth login`.
+
+    Returns:
+        the rows in their order, with the columns and the `_status` of each. A row without a published score has null
+        and says so in the status.
+
+    Raises:
+        NotFetched: no such folder or repository.
+        NothingJoined: no scores there, or none of these rows.
+        MissingColumn: a column that is not published.
+        ValueError: a column that the dataset has already.
+        UnknownFormat: the rows are in no format that hf_dsel reads.
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"with_scores takes a Dataset (one split), got {type(dataset).__name__}")
+    folder = fetched(repo_or_dir, (RECORD, "data/train-*.parquet"), revision=revision, token=token)
+    record = _record_in(folder, os.fspath(repo_or_dir))
+    names = _wanted(record, columns, os.fspath(repo_or_dir))
+    _refuse_clash(dataset, names, list(record["columns"]) if columns is None else list(columns))
+    files = [str(folder / name) for name in record["files"]]
+    missing = [name for name in files if not Path(name).is_file()]
+    if missing:
+        raise NothingJoined(f"{missing[0]} is missing; copy or fetch the whole of {os.fspath(repo_or_dir)} again")
+    lines = load_dataset("parquet", data_files=files, columns=[KEY, *names], split="train")
+    keys = row_keys(dataset)
+    at = places(keys, *halves_of(lines.data.column(KEY)))
+    found = int((at >= 0).sum())
+    if not found:
+        raise NothingJoined(_nothing(dataset, keys, record, os.fspath(repo_or_dir)))
+    say(f"{found:,} of {count(len(dataset), 'row')} have a published score")
+    return concatenate_datasets([dataset, _taken(lines.select_columns(names), at)], axis=1)
+
+
+def _taken(lines: Dataset, at: IntArray) -> Dataset:
+    """These lines; where there is none (-1), null and a status that says it."""
+    if (at < 0).any():
+        gap = {name: [NONE if name.endswith("_status") else None] for name in lines.column_names}
+        lines = concatenate_datasets([lines, Dataset.from_dict(gap, features=Features(lines.features))])
+        at = np.where(at < 0, len(lines) - 1, at)
+    return lines.select(at).flatten_indices()
+
+
+def _record_in(folder: Path, place: str) -> dict[str, Any]:
+    path = folder / RECORD
+    if not path.is_file():
+        raise NothingJoined(f"{place} holds no {RECORD}, so no scores that hf_dsel published")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        known = record["hf_dsel_scores"] == FORMAT and record["key"]["version"] == KEY_VERSION
+        made = record["versions"]["hf-dsel"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise NothingJoined(f"{RECORD} of {place} is damaged ({error}); fetch it again") from None
+    if not known:
+        raise NothingJoined(
+            f"the scores in {place} were written by hf-dsel {made}, in a form that this one cannot read"
+        )
+    return dict(record)
+
+
+def _wanted(record: dict[str, Any], columns: Sequence[str] | None, place: str) -> list[str]:
+    """The columns to join, each with its status."""
+    there = list(record["columns"])
+    if isinstance(columns, str):
+        raise ValueError(f"columns is {columns!r}; give a list of names, such as [{columns!r}]")
+    missing = [name for name in columns or () if name not in there]
+    if missing:
+        raise MissingColumn(f"{place} has no score {missing[0]!r}; it has {', '.join(there)}")
+    chosen = there if columns is None else list(columns)
+    named = [n for name in chosen for n in (name, status_of(name, there) or f"{name.removesuffix('_turns')}_status")]
+    return list(dict.fromkeys(named))
+
+
+def _refuse_clash(dataset: Dataset, names: Sequence[str], columns: Sequence[str]) -> None:
+    clash = [name for name in names if name in dataset.column_names]
+    if clash:
+        free = [name for name in columns if name not in clash and f"{name}_status" not in clash]
+        only = f", or join the others: columns={free!r}" if free else ""
+        raise ValueError(
+            f"the dataset has {', '.join(clash)} already. Take its own away: dataset.remove_columns({clash!r}); or "
+            f"rename it: dataset.rename_column({clash[0]!r}, 'my_{clash[0]}'){only}"
+        )
+
+
+def _nothing(dataset: Dataset, keys: RowKeys, record: dict[str, Any], place: str) -> str:
+    source, columns = record["source"], ", ".join(text_columns(dataset.column_names))
+    of = f" of {source['name']}" if source["name"] else ""
+    text = (
+        f"none of the {count(len(dataset), 'row')} (read as {keys.format_name}, from {columns}) is among the "
+        f"{record['rows']:,} of {place}, which were made from rows{of} read as {source['format']}, from "
+        f"{', '.join(source['columns'])}. The text must be the same to the letter: another revision, a chat template "
+        "or an added system message make other rows"
+    )
+    problems = "; ".join(f"{n:,} x {why}" for why, n in list(keys.problems.items())[:3])
+    return f"{text}. Rows that cannot be read: {problems}" if problems else text

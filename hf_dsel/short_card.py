@@ -1,0 +1,39 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""The card of a repository that holds scores or a bank, put together as that of a selection."""
+
+from __future__ import annotations
+
+from datasets import Features
+
+from hf_dsel.card import INVITATION, _hash, _parts
+from hf_dsel.card_metadata import license_of, merged, split
+
+
+def short_card(
+    previous: str | None, *, repo_id: str, kind: str, part: str, license: str | None, rows: int, features: Features
+) -> str:
+    """The whole card: YAML metadata, a person's text as it is, and the generated part between its two comments.
+
+    Args:
+        previous: the README.md that is there; None or "" for a first push.
+        repo_id: for the title.
+        kind: a tag, such as "scores".
+        part: the generated part, in Markdown.
+        license: of what is published; None keeps the one that the card states, or says unknown.
+        rows, features: of what `load_dataset` gives.
+
+    Raises:
+        CardEdited: a person wrote inside the generated part, or lost one of its comments.
+        BrokenMetadata: metadata in `previous` that is no valid YAML.
+    """
+    before = (previous or "").removeprefix("\ufeff")
+    block, body = split(before)
+    head, old, tail = _parts(body, before.count("\n", 0, len(before) - len(body)))
+    stated = license or license_of(before) or "unknown"
+    front = merged(block, name=kind, source=None, license=stated, rows=rows, features=features, stale={})
+    if not head.strip() and not tail.strip() and old is None:
+        head = f"# {repo_id.rpartition('/')[2]}\n\n{INVITATION}\n\n"
+    elif old is None:
+        head = head.rstrip("\n") + "\n\n"
+    begin = "<!-- hf_dsel:begin (written anew by every push; write above or below these two comments) -->"
+    return f"{front}{head}{begin}\n{part}\n<!-- hf_dsel:end {_hash(part)} -->{tail or chr(10)}"
