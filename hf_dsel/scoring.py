@@ -9,7 +9,6 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -22,7 +21,9 @@ from datasets.fingerprint import Hasher
 
 from hf_dsel.progress import bar, count, is_main_process, say
 from hf_dsel.rows import text_columns
+from hf_dsel.scorer_marks import described, made_by, scorers_of, with_marks, written
 
+__all__ = ["OtherScores", "Scorer", "described", "joined_scorers", "score", "written"]
 SHARD_ROWS = 2048
 MOST_SHARDS = 1000
 WAIT_SECONDS = 0.2
@@ -80,7 +81,8 @@ def score(
         shard_rows: rows a shard; 2,048, or the thousandth part of a large dataset.
 
     Returns:
-        the dataset with the new columns, rows in the same order.
+        the dataset with the new columns, rows in the same order. It remembers which scorer made which column, and
+        `select_by` writes that into the record.
 
     Raises:
         OtherScores: `cache_dir` holds the same columns made with another model, other settings or other data.
@@ -106,6 +108,7 @@ def score(
     _check(groups, dataset)
     size = shard_rows or max(SHARD_ROWS, math.ceil(len(dataset) / MOST_SHARDS))
     content: str | None = None
+    marks = {**scorers_of(dataset), **made_by(todo)}
     for scorer in groups:
         content = content or _content_hash(dataset)
         manifest = {"rows": len(dataset), "shard_rows": size, "content": content, "scorer": _settings(scorer)}
@@ -113,8 +116,8 @@ def score(
         _claim(folder, manifest)
         _score_shards(dataset, scorer, folder, size)
         parts = [Dataset.from_file(str(folder / _shard_name(i))) for i in range(math.ceil(len(dataset) / size))]
-        dataset = concatenate_datasets([dataset, concatenate_datasets(parts)], axis=1)
-    return cast(AnyDataset, dataset)
+        dataset = concatenate_datasets([dataset, concatenate_datasets(parts)], split=dataset.split, axis=1)
+    return cast(AnyDataset, with_marks(dataset, marks))
 
 
 def joined_scorers(scorers: Sequence[Any]) -> list[Any]:
@@ -131,24 +134,6 @@ def joined_scorers(scorers: Sequence[Any]) -> list[Any]:
         else:
             groups.append(scorer)
     return groups
-
-
-def written(scorer: Any) -> list[str]:
-    """The columns that a scorer writes, as far as it says."""
-    return list(scorer.features()) if hasattr(scorer, "features") else []
-
-
-def described(scorer: Any) -> str:
-    """A scorer as the code that makes it, without the options left at their defaults.
-
-    >>> from hf_dsel.scorers import Length
-    >>> described(Length(of="response", unit="words"))
-    "Length(of='response', unit='words')"
-    """
-    if not is_dataclass(scorer):
-        return getattr(scorer, "__qualname__", repr(scorer))
-    shown = [f for f in fields(scorer) if f.repr and (f.default is MISSING or getattr(scorer, f.name) != f.default)]
-    return f"{type(scorer).__name__}({', '.join(f'{f.name}={getattr(scorer, f.name)!r}' for f in shown)})"
 
 
 def _check(groups: Sequence[Any], dataset: Dataset) -> None:

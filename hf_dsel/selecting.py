@@ -15,9 +15,11 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 from hf_dsel.budget import Budget, BudgetError, Picks, rows_asked
 from hf_dsel.columns import MissingColumn, first, read_column, read_turns
 from hf_dsel.one_pass import Shortfall, from_stream
+from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
+from hf_dsel.scorer_marks import scorers_of
 from hf_dsel.scoring import described, score
-from hf_dsel.selection import Selection, Source
+from hf_dsel.selection import Selection, Source, remember
 from hf_dsel.strategies import Strategy, make_strategy
 
 TOKENS = "example_tokens"
@@ -52,7 +54,7 @@ def select_by(
         max_tokens: picks are taken in order as long as their tokens (column `example_tokens`) fit.
         seed: of all random choices.
         compute: False makes a missing column an error.
-        keep_vectors: keep the embedding columns in the result.
+        keep_vectors: keep the columns of embeddings and n-grams in the result.
         **params: the strategy's own options; an unknown one is an error.
 
     Returns:
@@ -80,7 +82,8 @@ def select_by(
     if isinstance(dataset, IterableDataset):
         return from_stream(dataset, made, budget, seed)
     scored, selection = _select(dataset, made, budget, seed=seed, compute=compute)
-    return selection.apply(scored, keep_vectors=keep_vectors, strict=False)
+    subset = selection.apply(scored, keep_vectors=keep_vectors, strict=False)
+    return remember(subset, selection, pool=dataset)
 
 
 def select(
@@ -138,7 +141,7 @@ def _select(
         raise ValueError("the dataset is empty: there is nothing to select from")
     open_ended = bool(getattr(strategy, "open_ended", False))
     rows = rows_asked(**budget, pool=len(dataset), open_ended=open_ended)
-    source = Source.of(dataset)
+    source, origin = Source.of(dataset), Origin.of(dataset)
     dataset = with_columns(dataset, strategy, compute=compute)
     if budget["max_tokens"] is not None and TOKENS not in dataset.column_names:
         raise MissingColumn(
@@ -178,6 +181,8 @@ def _select(
         why={n: np.asarray(v, np.float32) for n, v in picks.why.items()},
         shortfall=shortfall,
         left_out=left_out,
+        scorers={n: how for n, how in scorers_of(dataset).items() if n in names},
+        origin=None if origin is None else origin.to_dict(),
     )
 
 

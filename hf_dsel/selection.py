@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import weakref
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -75,6 +76,8 @@ class Selection:
         shortfall: rows asked for and not found, because the strategy's rule ran dry.
         left_out: how many rows could not be considered, by reason.
         versions: of hf_dsel and the libraries that did the arithmetic.
+        scorers: for each column that was read and that hf_dsel computed: its scorer, model, revision and settings.
+        origin: where the pool is on the Hub: repo, revision, config and split; None where it is not or nobody knows.
 
     >>> pool = Dataset.from_dict({"text": ["a", "b", "c"]})
     >>> chosen = Selection(np.array([2, 0]), np.array([0.9, 0.5]), "TopK()", 42, {"k": 2}, Source.of(pool))
@@ -93,6 +96,8 @@ class Selection:
     shortfall: int = 0
     left_out: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: installed_versions())
+    scorers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    origin: dict[str, str | None] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", np.asarray(self.indices, np.int64))
@@ -113,7 +118,8 @@ class Selection:
 
         Args:
             dataset: the source, with or without further columns.
-            keep_vectors: keep the embedding columns that the strategy read; they are large and trainers copy them.
+            keep_vectors: keep the columns of embeddings and terms that the strategy read; they are large, and trainers
+                copy them.
             strict: refuse a dataset whose text differs from the source's.
 
         Raises:
@@ -123,7 +129,7 @@ class Selection:
             self._check_source(dataset)
         subset = dataset.select(self.indices)
         if not keep_vectors:
-            subset = subset.remove_columns([n for n in self.columns if is_vector(subset.features.get(n))])
+            subset = subset.remove_columns([n for n in self.columns if _is_large(subset.features.get(n))])
         added: dict[str, Any] = {"rank": np.arange(len(self)), "gain": self.gains} | self.why
         subset = subset.remove_columns([f"selection_{n}" for n in added if f"selection_{n}" in subset.column_names])
         if len(self) <= IN_MEMORY_ROWS:
@@ -160,7 +166,8 @@ class Selection:
         """The record as JSON text."""
         record = {"hf_dsel_selection": FILE_FORMAT, "strategy": self.strategy, "seed": self.seed, "budget": self.budget}
         record |= {"source": asdict(self.source), "columns": list(self.columns), "shortfall": self.shortfall}
-        record |= {"left_out": self.left_out, "versions": self.versions, "indices": self.indices.tolist()}
+        record |= {"left_out": self.left_out, "versions": self.versions, "scorers": self.scorers, "origin": self.origin}
+        record |= {"indices": self.indices.tolist()}
         record |= {"gains": _numbers(self.gains), "why": {n: _numbers(v) for n, v in self.why.items()}}
         return json.dumps(record, allow_nan=False)
 
@@ -183,6 +190,8 @@ class Selection:
             shortfall=record["shortfall"],
             left_out=record["left_out"],
             versions=record["versions"],
+            scorers=record.get("scorers") or {},
+            origin=record.get("origin"),
         )
 
     @classmethod
@@ -223,14 +232,29 @@ def is_vector(feature: Any) -> bool:
     )
 
 
+def is_terms(feature: Any) -> bool:
+    """Whether a column's feature is a list of terms: unsigned 64-bit numbers, of any length."""
+    return isinstance(feature, List) and feature.length < 0 and getattr(feature.feature, "dtype", "") == "uint64"
+
+
+def _is_large(feature: Any) -> bool:
+    return is_vector(feature) or is_terms(feature)
+
+
 _MARK = "hf_dsel selection "
 _records: dict[str, Selection] = {}
+_pools: dict[str, weakref.ref[Dataset]] = {}
 
 
-def remember(subset: Dataset, selection: Selection) -> Dataset:
-    """Tie a subset to its record; the tie survives `map`, `select` and `filter` within the process."""
+def remember(subset: Dataset, selection: Selection, pool: Dataset | None = None) -> Dataset:
+    """Tie a subset to its record; the tie survives `map`, `select` and `filter` within the process.
+
+    The pool is remembered as long as the program holds it.
+    """
     key = hashlib.sha256(selection.to_json().encode()).hexdigest()[:16]
     _records[key] = selection
+    if pool is not None:
+        _pools[key] = weakref.ref(pool)
     kept = [line for line in (subset.info.description or "").splitlines() if not line.startswith(_MARK)]
     info = subset.info.copy()
     info.description = "\n".join([*kept, f"{_MARK}{key}: {selection.strategy}"])
@@ -239,15 +263,25 @@ def remember(subset: Dataset, selection: Selection) -> Dataset:
 
 
 def selection_of(subset: Dataset) -> Selection | None:
-    """The record behind a subset that `select_by` or `Selection.apply` returned.
+    """The record behind a subset that `select_by`, `Selection.apply` or `hf_dsel.load` returned.
 
-    Also after `map`, `select` or `filter`. None for any other dataset, and for a subset read back from disk: there the
-    record is the file that you saved.
+    Also after `map`, `select` or `filter`. None for any other dataset, and for a subset read back from disk by
+    `load_from_disk` or `load_dataset`: there the record is the file that you saved, or `hf_dsel.load` reads both.
 
     >>> selection_of(Dataset.from_dict({"text": ["a"]})) is None
     True
     """
+    return _records.get(_key(subset))
+
+
+def pool_of(subset: Dataset) -> Dataset | None:
+    """The dataset that a subset was selected from, if the program still holds it."""
+    held = _pools.get(_key(subset))
+    return held() if held is not None else None
+
+
+def _key(subset: Dataset) -> str:
     for line in (subset.info.description or "").splitlines():
         if line.startswith(_MARK):
-            return _records.get(line.removeprefix(_MARK).split(":")[0])
-    return None
+            return line.removeprefix(_MARK).split(":")[0]
+    return ""
