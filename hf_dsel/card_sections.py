@@ -137,7 +137,7 @@ def _before_and_after(description: Description | None) -> str:
     order += [i for i in range(len(head)) if i not in order]
     body = [[plain(row[i]) for i in order] for row in cells[1:]]
     below = [
-        "Random: as many rows of the source, drawn by chance; behind ± the standard deviation between such draws. Where "
+        "Random: as many rows of the source, drawn by chance; ± is the standard deviation between such draws. Where "
         "the number of these rows is several of it away, the choice made a difference."
     ]
     if any(m.diverse for m in description.metrics):
