@@ -72,7 +72,7 @@ def map_figure(
 
 
 def principal_axes(vectors: FloatArray, *, seed: int) -> tuple[FloatArray, FloatArray, FloatArray] | None:
-    """The mean, the first two principal axes (dim × 2), and the parts of the variance along them; None where all is alike.
+    """The mean, the first two principal axes (dim × 2), the parts of the variance along them; None where all is alike.
 
     By randomised subspace iteration (Halko, Martinsson and Tropp 2011, Algorithm 4.4). The sign is such that the
     largest entry of an axis is above 0.

@@ -101,9 +101,9 @@ def distribution(plane: Any, sets: Sequence[FloatArray | None], *, log: bool | N
         plane.set_xscale("log")
         plane.xaxis.set_major_formatter("{x:,g}")
         plane.xaxis.set_minor_formatter("")
-    values = np.unique(everything)
-    if len(values) <= TICKED and not log:
-        plane.set_xticks(values, [f"{v:.4g}" for v in values])
+    distinct = np.unique(everything)
+    if len(distinct) <= TICKED and not log:
+        plane.set_xticks(distinct, [f"{v:.4g}" for v in distinct])
     beyond = int(((pool < edges[0]) | (pool > edges[-1])).sum())
     for (title, colour), values in zip(SETS, finite, strict=False):
         if values is None or len(values) == 0:
