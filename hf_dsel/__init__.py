@@ -20,7 +20,19 @@ from hf_dsel.description import Description
 from hf_dsel.endpoint import BudgetSpent, Endpoint, EndpointDown
 from hf_dsel.evolving import evolve
 from hf_dsel.rows import UnknownFormat
-from hf_dsel.scorers import IFD, NLL, CausalLM, DeitaComplexity, DeitaQuality, Embed, Judge, Length, Perplexity, Reward
+from hf_dsel.scorers import (
+    IFD,
+    NLL,
+    CausalLM,
+    DeitaComplexity,
+    DeitaQuality,
+    Embed,
+    Judge,
+    Length,
+    NGrams,
+    Perplexity,
+    Reward,
+)
 from hf_dsel.scoring import OtherScores, score
 from hf_dsel.selecting import Shortfall, attach, select, select_by
 from hf_dsel.selection import Selection, WrongSource, selection_of
@@ -34,9 +46,9 @@ __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CausalLM", "DeitaComplexity",
     "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn",
-    "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall", "Strategy",
-    "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "score", "select",
-    "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
+    "NGrams", "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall",
+    "Strategy", "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "score",
+    "select", "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

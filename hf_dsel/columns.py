@@ -32,8 +32,9 @@ class BadColumn(ValueError):
 class Column:
     """One column.
 
-    `values`: float64 (rows,) for numbers, objects (rows,) for text, float16 or float32 (rows x dim) for vectors; what
-    stands in a null row means nothing. `valid`: bool (rows,), False where the row is null.
+    `values`: float64 (rows,) for numbers, objects (rows,) for text, float16 or float32 (rows x dim) for vectors,
+    objects (rows,) that are uint64 arrays for lists of terms; what stands in a null row means nothing. `valid`: bool
+    (rows,), False where the row is null.
     """
 
     name: str
@@ -46,8 +47,8 @@ def read_column(dataset: Dataset, name: str) -> Column:
 
     Args:
         dataset: a Dataset; a `select`ed or shuffled view is read in its own order.
-        name: a column of numbers, booleans, text, or vectors (fixed-size or variable lists of floats, all of one
-        width).
+        name: a column of numbers, booleans, text, vectors (fixed-size or variable lists of floats, all of one width),
+            or terms (lists of unsigned 64-bit numbers, of any length), such as `hf_dsel.NGrams` writes.
 
     Raises:
         MissingColumn: no such column.
@@ -58,7 +59,9 @@ def read_column(dataset: Dataset, name: str) -> Column:
     chunked = dataset.data.column(name)
     indices = dataset._indices.column(0).to_numpy() if dataset._indices is not None else None
     kind = chunked.type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and pa.types.is_uint64(kind.value_type):
+        column = _terms(chunked, indices, name)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         column = _vectors(chunked, indices, name)
     elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
         if indices is not None:
@@ -120,6 +123,18 @@ def _numbers(chunked: pa.ChunkedArray, indices: npt.NDArray[Any] | None, name: s
             "A row without a score should be null: map them to None, or filter the rows out."
         )
     return Column(name, values, valid)
+
+
+def _terms(chunked: pa.ChunkedArray, indices: npt.NDArray[Any] | None, name: str) -> Column:
+    if indices is not None:
+        chunked = chunked.take(pa.array(indices))
+    flat = pc.list_flatten(chunked)
+    if flat.null_count:
+        raise BadColumn(f"column {name!r} has lists with null among their terms; leave these terms out")
+    lengths = pc.fill_null(pc.list_value_length(chunked), 0).to_numpy()
+    rows = np.empty(len(lengths), object)
+    rows[:] = np.split(flat.to_numpy(), np.cumsum(lengths)[:-1]) if len(lengths) else []
+    return Column(name, rows, _valid(chunked))
 
 
 def _vectors(chunked: pa.ChunkedArray, indices: npt.NDArray[Any] | None, name: str) -> Column:

@@ -24,7 +24,7 @@ from hf_dsel.rows import detect
 from hf_dsel.scorer_specs import make_scorer
 from hf_dsel.scorers.score_templates import SETTINGS_FILE
 from hf_dsel.scoring import score as score_dataset
-from hf_dsel.selection import Selection
+from hf_dsel.selection import Selection, is_terms
 from hf_dsel.selection_block import BadConfig, SelectionBlock
 from hf_dsel.trl_format import to_trl
 
@@ -215,7 +215,7 @@ def opened(options: dict[str, Any]) -> Dataset:
 
 def _write_subset(subset: Dataset, record: Selection, out: Path) -> None:
     kind = detect(subset.column_names)
-    subset = subset.remove_columns([n for n, f in subset.features.items() if _is_floats(f)])
+    subset = subset.remove_columns([n for n, f in subset.features.items() if _is_floats(f) or is_terms(f)])
     write_rows(subset if kind == "prompt" else to_trl(subset), out)
     record.save(out / RECORD)
     show(f"wrote {out / DATA} ({count(len(subset), 'row')}, best first) and {out / RECORD} (the record)")

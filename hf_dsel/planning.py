@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.compute as pc
 from datasets import Dataset, List
 
 from hf_dsel.budget import Budget, rows_asked
@@ -25,6 +26,7 @@ from hf_dsel.progress import count, say
 from hf_dsel.reporting import brief
 from hf_dsel.rows import detect, text_columns
 from hf_dsel.scoring import joined_scorers, written
+from hf_dsel.selection import is_terms
 from hf_dsel.strategies import Strategy, make_strategy
 from hf_dsel.strategies.pibe import Pibe
 from hf_dsel.strategies.qdit import Qdit
@@ -208,7 +210,9 @@ def _timed(scorer: Any, dataset: Dataset, seed: int, sampled: dict[str, npt.NDAr
     kinds = dict(scorer.features()) if hasattr(scorer, "features") else {}
     for name, values in columns.items():
         known = [v for v in values if v is not None]
-        if known and not isinstance(known[0], str) and not _of_any_length(kinds.get(name)):
+        if known and is_terms(kinds.get(name)):
+            sampled[name] = np.fromiter(known, object, len(known))
+        elif known and not isinstance(known[0], str) and not _of_any_length(kinds.get(name)):
             sampled[name] = np.asarray(known, np.float32)
     return seconds * len(dataset) / n, n
 
@@ -221,6 +225,9 @@ def _array(name: str, dataset: Dataset, scorers: Sequence[Any]) -> Array | None:
     feature = features.get(name)
     if _of_any_length(feature) and name not in dataset.column_names:  # one value a turn: its size is not known yet
         return None
+    if is_terms(feature):
+        total = pc.sum(pc.list_value_length(dataset.data.column(name))).as_py() or 0
+        return Array(f"{name} (uint64)", (total,), total * 8)
     width = feature.length if isinstance(feature, List) else 0
     if width < 0:  # a list of any length: the first row tells
         width = read_column(dataset.select_columns([name]).select([0]), name).values.shape[1]

@@ -126,7 +126,7 @@ class Selection:
             WrongSource: other rows than the selection was made on.
         """
         if strict:
-            self._check_source(dataset)
+            self.check(dataset)
         subset = dataset.select(self.indices)
         if not keep_vectors:
             subset = subset.remove_columns([n for n in self.columns if _is_large(subset.features.get(n))])
@@ -141,7 +141,7 @@ class Selection:
             subset = subset.add_column(f"selection_{name}", column, feature=feature)
         return remember(subset, self)
 
-    def _check_source(self, dataset: Dataset) -> None:
+    def check(self, dataset: Dataset) -> None:
         if len(dataset) != self.source.rows:
             raise WrongSource(
                 f"the selection was made on {self.source.rows:,} rows, this dataset has {len(dataset):,}. Load the "

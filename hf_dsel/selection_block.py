@@ -21,7 +21,7 @@ from hf_dsel.reporting import Comparison, compare
 from hf_dsel.scorer_specs import make_scorer, nearest
 from hf_dsel.scoring import score, written
 from hf_dsel.selecting import TOKENS, select
-from hf_dsel.selection import Selection, Source
+from hf_dsel.selection import Selection, Source, is_terms
 from hf_dsel.strategies import Strategy, make_strategy
 
 
@@ -160,7 +160,8 @@ class SelectionBlock:
         """The table for this selection: the columns that the strategy read and those that the scorers wrote."""
         numeric = {n for n, f in scored.features.items() if str(getattr(f, "dtype", "")).startswith(("int", "float"))}
         names = [*record.columns, *(n for s in self.first_scorers for n in written(s))]
-        vectors = [n for n in names if n in scored.column_names and n not in numeric and not n.endswith("_status")]
+        others = [n for n in names if n in scored.column_names and n not in numeric and not n.endswith("_status")]
+        vectors = [n for n in others if not is_terms(scored.features[n])]
         columns = [n for n in dict.fromkeys(names) if n in numeric]
         return compare(scored, record, columns=columns, embedding=vectors[0] if vectors else "embedding")
 

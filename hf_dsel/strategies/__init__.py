@@ -69,7 +69,7 @@ def numbers(columns: Columns, name: str) -> FloatArray:
     values = columns[name]
     if values.ndim != 1 or values.dtype == object:
         raise TypeError(
-            f"column {name!r} holds {'text' if values.ndim == 1 else 'vectors'}; a score must be one number a row"
+            f"column {name!r} holds {'text or lists' if values.ndim == 1 else 'vectors'}; a score is one number a row"
         )
     return np.asarray(values, np.float64)
 
@@ -84,6 +84,20 @@ def vectors(columns: Columns, name: str) -> npt.NDArray[Any]:
     if values.ndim != 2:
         raise TypeError(
             f"column {name!r} holds single values, not embeddings; name the embedding column, or drop this one"
+        )
+    return values
+
+
+def terms(columns: Columns, name: str) -> npt.NDArray[Any]:
+    """A column of lists of terms, such as n-grams: objects, each a uint64 array.
+
+    Raises:
+        TypeError: the column holds numbers, text or vectors.
+    """
+    values = columns[name]
+    if values.ndim != 1 or values.dtype != object or not all(isinstance(v, np.ndarray) for v in values):
+        raise TypeError(
+            f"column {name!r} holds no lists of terms; name the column of the n-grams, which hf_dsel.NGrams() writes"
         )
     return values
 
