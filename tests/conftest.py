@@ -19,6 +19,11 @@ import pytest
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
+# Workers side by side share the cores; what they start inherits its number of threads.
+if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    os.environ.setdefault("OMP_NUM_THREADS", threads)
+
 WORDS = """Write a short poem about the sea. Give three tips for staying healthy. What is the capital of France?
 The capital of France is Paris. Eat well, sleep enough and move every day. The waves roll in and the waves roll out.
 Add the numbers 12 and 30. The sum is 42. Explain how rain forms and why the sky is blue in one or two sentences."""
@@ -124,13 +129,21 @@ def smollm2() -> str:
 
 
 @pytest.fixture(scope="session")
-def smollm2_folder(smollm2, tmp_path_factory) -> str:
-    """SmolLM2-135M-Instruct as a folder with bfloat16 safetensors, which loads fast and can be trained and served."""
+def smollm2_folder(smollm2, tmp_path_factory, worker_id) -> str:
+    """SmolLM2-135M-Instruct as a folder with bfloat16 safetensors, which loads fast and can be trained and served.
+
+    Workers side by side share one folder; the first one unpacks it.
+    """
+    from filelock import FileLock
+
     path = Path(__file__).parent.parent / "recipes/quickstart/models.py"
     spec = importlib.util.spec_from_file_location("quickstart_models_of_conftest", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.smollm2(tmp_path_factory.mktemp("smollm2") / "SmolLM2-135M-Instruct")
+    alone = worker_id == "master"
+    place = tmp_path_factory.mktemp("smollm2") if alone else tmp_path_factory.getbasetemp().parent / "smollm2"
+    with FileLock(f"{place}.lock"):
+        return module.smollm2(place / "SmolLM2-135M-Instruct")
 
 
 @pytest.fixture(scope="session")

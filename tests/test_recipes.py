@@ -216,10 +216,11 @@ def test_sections_of_docstrings(monkeypatch):
 
 
 @pytest.mark.slow
-def test_smollm2_is_unpacked_once_and_keeps_its_scores(tmp_path, smollm2, monkeypatch):
-    models = load("models", monkeypatch)
-    folder = models.smollm2(tmp_path / "smollm2")
-    assert models.smollm2(tmp_path / "smollm2") == folder
+def test_smollm2_is_unpacked_once_and_keeps_its_scores(smollm2, smollm2_folder, monkeypatch):
+    folder = smollm2_folder
+    written = (Path(folder) / "model.safetensors").stat().st_mtime_ns
+    assert load("models", monkeypatch).smollm2(Path(folder)) == folder
+    assert (Path(folder) / "model.safetensors").stat().st_mtime_ns == written
     rows = Dataset.from_dict({"instruction": ["Name the capital of France."], "output": ["The capital is Paris."]})
     packed, unpacked = (hf_dsel.NLL(m, dtype="float32")(rows[:])["nll"][0] for m in (smollm2, folder))
     assert unpacked == pytest.approx(packed, rel=0.02)  # the file's numbers were rounded to bfloat16
