@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import replace
 from hashlib import blake2b
 from numbers import Integral
 from pathlib import Path
@@ -14,18 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from datasets import Dataset, Features, Value
+from huggingface_hub import CommitInfo
 
 from hf_dsel.bank_folder import read, write
+from hf_dsel.bank_makers import makers_of
 from hf_dsel.bank_round import one_round
 from hf_dsel.bank_rows import OtherKind, keys_of, kind_of
 from hf_dsel.bank_state import History, New, Round, Settings, State, empty_state
 from hf_dsel.ops.representation import Preference
 from hf_dsel.progress import count, say
-from hf_dsel.scorers.options import HOW_IT_RUNS
-from hf_dsel.scoring import described, score, written
+from hf_dsel.scoring import score
 from hf_dsel.selecting import read_needed, with_columns
 from hf_dsel.strategies import numbers, vectors
-from hf_dsel.strategies.pibe import Combine, Pibe, refuse_constant
+from hf_dsel.strategies.pibe import Combine, refuse_constant
 
 
 class Bank:
@@ -255,6 +256,55 @@ class Bank:
         bank._saved[Path(folder).expanduser().resolve()] = name
         return bank
 
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = True, token: str | None = None, license: str | None = None,
+        message: str | None = None,
+    ) -> CommitInfo:  # fmt: skip
+        """Publish the bank in one commit: `load_dataset(repo_id, split="train[:2000]")` is its best 2,000 rows.
+
+        The repository holds the rows, best first, the state from which `from_hub` goes on, and a card with the history;
+        a person's text in the card stays.
+
+        Args:
+            repo_id: a new repository, or one that holds an earlier state of this bank.
+            private: of a new repository; one that exists keeps its visibility.
+            token: of the Hub; None takes HF_TOKEN or that of `hf auth login`.
+            license: of the rows. None keeps the one that the card states.
+            message: the commit's title; by default what the rounds since the last push did.
+
+        Raises:
+            WrongBank: the repository holds a bank that this one did not come from, or has gone further.
+            NotPublished: no token, a token without rights, a connection that broke, a commit in between.
+            ValueError: an empty bank, or a repository that holds something else.
+        """
+        from hf_dsel.bank_hub import push
+
+        rows = self.dataset
+        return push(
+            self.settings, self._state, rows, repo_id, private=private, token=token, license=license,
+            message=message,
+        )  # fmt: skip
+
+    @classmethod
+    def from_hub(cls, repo_id: str, *, revision: str | None = None, token: str | None = None, **expected: Any) -> Bank:
+        """The bank that `push_to_hub` published, to be updated and pushed again.
+
+        Args:
+            repo_id: where it is.
+            revision: an earlier commit, a branch or a tag.
+            token: of the Hub; None takes HF_TOKEN or that of `hf auth login`.
+            expected: settings that it must have been made with, such as `size=6000`.
+
+        Raises:
+            NotFetched: no such repository, or no bank in it.
+            WrongBank: as in `load`.
+        """
+        from hf_dsel.bank_hub import pull
+
+        bank = cls()
+        bank.settings, bank._state = pull(repo_id, expected, revision=revision, token=token)
+        return bank
+
     def figure(self) -> Any:
         """A picture of where the bank's rows come from, round by round (a matplotlib Figure)."""
         from hf_dsel.bank_figure import composition
@@ -268,7 +318,7 @@ class Bank:
         kind = kind_of(dataset.column_names)
         if state is not None and state.kind != kind:
             raise OtherKind(f"the bank holds {_KINDS[state.kind]}, and {source} {_KINDS[kind]}; keep a bank for each")
-        made_by = self._makers(self.settings.rule(), dataset, state, scorers)
+        made_by = makers_of(self.settings.rule(), dataset, state, scorers)
         return made_by, score(dataset, scorers, cache_dir=cache_dir) if scorers else dataset
 
     def _read(
@@ -313,23 +363,6 @@ class Bank:
             refuse_constant(new.quality, self.settings.quality)
         return new, replace(state, made_by=state.made_by | made_by), given
 
-    def _makers(self, rule: Pibe, dataset: Dataset, state: State | None, scorers: list[Any]) -> dict[str, str]:
-        """The scorers of the missing columns, which must be those that the bank's rows were scored with."""
-        given = {name: scorer for scorer in scorers for name in written(scorer)}
-        made = {
-            name: _maker(scorer)
-            for name, scorer in (rule.needs() | {n: s for n, s in given.items() if n in rule.needs()}).items()
-            if scorer is not None and name not in dataset.column_names
-        }
-        for name, scorer in made.items():
-            before = scorer if state is None else state.made_by.get(name, scorer)
-            if before != scorer:
-                raise ValueError(
-                    f"{name!r} of the bank's rows was made by {before}, and would now be made by {scorer}, so that old "
-                    "and new rows could not be compared; use the first one, or begin a new bank"
-                )
-        return made
-
 
 _KINDS = {"messages": "conversations", "pairs": "preference pairs", "text": "plain text"}
 _NOTHING: dict[str, Any] = {"given": 0, "seen": 0, "left_out": {}}
@@ -348,14 +381,6 @@ def _hashes(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
     """A number for each vector, whatever row it stands in."""
     found = (blake2b(row.tobytes(), digest_size=8).digest() for row in np.ascontiguousarray(embeddings))
     return np.frombuffer(b"".join(found), np.uint64)
-
-
-def _maker(scorer: Any) -> str:
-    """A scorer as code, without what changes only how it runs."""
-    if is_dataclass(scorer) and not isinstance(scorer, type):
-        usual = {f.name: f.default for f in fields(scorer) if f.name in HOW_IT_RUNS and f.default is not MISSING}
-        scorer = replace(scorer, **usual)
-    return described(scorer)
 
 
 def _why_not(given: dict[str, Any]) -> str:

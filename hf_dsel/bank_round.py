@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections import Counter
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -82,7 +83,7 @@ def one_round(
         number=number, source=source, given=given, seen=seen, left_out=left_out, candidates=len(new.keys),
         entered=entered, left=m - (len(best) - entered), kept=len(best) - entered,
         by_source={sources[i]: int(c) for i, c in sorted(Counter(numbers["source"].tolist()).items())},
-        seconds=round(time.monotonic() - began, 3),
+        seconds=round(time.monotonic() - began, 3), keys=blake2b(keys[best].tobytes(), digest_size=8).hexdigest(),
     )  # fmt: skip
     return State(
         state.kind, _rows(dataset, state, new, best), embeddings[best], keys[best], numbers, sources, memory,

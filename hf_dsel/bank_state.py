@@ -109,6 +109,7 @@ class Round:
     kept: int
     by_source: dict[str, int]
     seconds: float
+    keys: str = ""  # a hash of the bank's rows after it, by which a later state of the same bank is known
 
     def __str__(self) -> str:
         """One line."""

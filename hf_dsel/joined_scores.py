@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import xxhash
 from datasets import Dataset, Features, concatenate_datasets, load_dataset
 
 from hf_dsel.budget import IntArray
@@ -21,6 +24,7 @@ from hf_dsel.rows import text_columns
 from hf_dsel.score_files import FORMAT, KEY, RECORD, status_of
 
 NONE = "no published score of this row"
+_BATCH = 65_536
 
 
 class NothingJoined(ValueError):
@@ -79,12 +83,41 @@ def with_scores(
 
 
 def _taken(lines: Dataset, at: IntArray) -> Dataset:
-    """These lines; where there is none (-1), null and a status that says it."""
-    if (at < 0).any():
-        gap = {name: [NONE if name.endswith("_status") else None] for name in lines.column_names}
-        lines = concatenate_datasets([lines, Dataset.from_dict(gap, features=Features(lines.features))])
-        at = np.where(at < 0, len(lines) - 1, at)
-    return lines.select(at).flatten_indices()
+    """These lines, in a memory-mapped file; where there is none (-1), null and a status that says it."""
+    key = xxhash.xxh64(at.tobytes())
+    key.update(lines._fingerprint.encode())
+    path = Path(datasets.config.HF_DATASETS_CACHE) / "hf_dsel" / f"joined-{key.hexdigest()}.arrow"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        schema = Features(lines.features).arrow_schema
+        try:
+            with pa.ipc.new_stream(str(temporary), schema) as writer:
+                for start in range(0, len(at), _BATCH):
+                    some = at[start : start + _BATCH]
+                    columns = [_values(lines.data.column(field.name), some, field) for field in schema]
+                    writer.write_table(pa.table(columns, schema=schema))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return Dataset.from_file(str(path))
+
+
+def _values(column: pa.ChunkedArray, at: IntArray, field: pa.Field) -> pa.Array:
+    """The values at these places, read chunk by chunk; null, or the status NONE, at -1."""
+    ends = np.cumsum([len(chunk) for chunk in column.chunks])
+    order = np.argsort(at, kind="stable")
+    order = order[at[order] >= 0]
+    bounds = np.searchsorted(at[order], np.concatenate([[0], ends]))
+    parts = [
+        chunk.take(pa.array(at[order[low:high]] - (end - len(chunk))))
+        for chunk, end, low, high in zip(column.chunks, ends, bounds[:-1], bounds[1:], strict=True)
+        if low < high
+    ]
+    place = np.full(len(at), len(order))
+    place[order] = np.arange(len(order))
+    gap = pa.array([NONE if field.name.endswith("_status") else None], field.type)
+    return pa.concat_arrays([*(part.cast(field.type) for part in parts), gap]).take(pa.array(place))
 
 
 def _record_in(folder: Path, place: str) -> dict[str, Any]:

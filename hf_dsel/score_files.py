@@ -109,7 +109,8 @@ def _is_number(feature: Any) -> bool:
 
 
 def _is_numbers(feature: Any) -> bool:
-    return isinstance(feature, List) and _is_number(feature.feature)
+    """Whether it is a list of numbers, and no list of hashed words (uint64)."""
+    return isinstance(feature, List) and _is_number(feature.feature) and feature.feature.dtype != "uint64"
 
 
 def _type(feature: Any) -> str:
