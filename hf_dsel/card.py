@@ -73,17 +73,18 @@ def card_text(
     head, old, tail = _parts(body, before.count("\n", 0, len(before) - len(body)))
     stale = dict(FACT.findall(old or ""))
     front = merged(block, name=name, source=origin, license=license, rows=rows, features=features, stale=stale)
+    tail = "\n" if old is None else tail
     part = generated(
         repo_id=repo_id, record=record, description=description, features=features, rows=rows, examples=examples,
         pictures=pictures, license=license, license_origin=license_origin,
     )  # fmt: skip
     if not head.strip() and not tail.strip() and old is None:
         head = f"# {repo_id.rpartition('/')[2]}\n\n{INVITATION}\n\n"
-    elif old is None:
+    elif old is None:  # below what is there
         head += "\n" * (2 - min(2, len(head) - len(head.rstrip("\n"))))
     facts = "".join(f" {k}={v}" for k, v in (("strategy", name), ("source", origin)) if v)
     begin = f"<!-- hf_dsel:begin{facts} (written anew by every push; write above or below these two comments) -->"
-    return f"{front}{head}{begin}\n{part}\n<!-- hf_dsel:end {_hash(part)} -->{tail or chr(10)}"
+    return f"{front}{head}{begin}\n{part}\n<!-- hf_dsel:end {_hash(part)} -->{tail}"
 
 
 def _hash(part: str) -> str:

@@ -74,8 +74,8 @@ def arguments(options: Mapping[str, Any]) -> str:
 def pip_line(versions: Mapping[str, str]) -> str:
     """The packages with their versions; a build such as +cpu is left out, since PyPI has none."""
     packages = [f'"{name}=={str(v).partition("+")[0]}"' for name, v in versions.items() if name != "python"]
-    python = f"  # Python {versions['python']}" if "python" in versions else ""
-    return f"pip install {' '.join(packages)}{python}"
+    python = f"# Python {versions['python']}\n" if "python" in versions else ""
+    return f"{python}pip install {' '.join(packages or ['hf-dsel'])}"
 
 
 def load_line(origin: Mapping[str, Any] | None) -> str:
@@ -86,7 +86,8 @@ def load_line(origin: Mapping[str, Any] | None) -> str:
     if origin.get("config") and origin["config"] != "default":
         given.append(repr(str(origin["config"])))
     given += [f"{k}={str(origin[k])!r}" for k in ("split", "revision") if origin.get(k)]
-    return f"pool = load_dataset({', '.join(given)})"
+    unknown = "" if origin.get("revision") else "  # its revision is unknown"
+    return f"pool = load_dataset({', '.join(given)}){unknown}"
 
 
 def again_lines(repo_id: str, origin: Mapping[str, Any] | None) -> str:
@@ -118,10 +119,9 @@ def select_lines(record: Mapping[str, Any]) -> str:
         if options is None or not isinstance(cls, type):
             lines.append(f"# {_comment(column)} is by a scorer that cannot be written here: {_comment(text)}")
             continue
-        model = {"model": options["model"]} if "model" in options else {}
-        options = model | changed(options, cls)
-        if how.get("revision") and "revision" in {f.name for f in dataclasses.fields(cls)}:
-            options["revision"] = str(how["revision"])
+        taken = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+        exact = {k: str(how[k]) for k in ("model", "revision") if how.get(k) and k in taken}
+        options = {k: v for k, v in exact.items() if k == "model"} | changed(options, cls) | exact
         made.append(f"    hf_dsel.{name}({arguments(options)}),")
     if made:
         lines += ["pool = hf_dsel.score(pool, [", *made, "])"]

@@ -136,10 +136,14 @@ def _before_and_after(description: Description | None) -> str:
     order = [0, *(head.index(h) for h in ("whole pool", "subset") if h in head)]
     order += [i for i in range(len(head)) if i not in order]
     body = [[plain(row[i]) for i in order] for row in cells[1:]]
-    below = [
-        "Random: as many rows of the source, drawn by chance; ± is the standard deviation between such draws. Where "
-        "the number of these rows is several of it away, the choice made a difference."
-    ]
+    below = []
+    if any(h.startswith("random") for h in head):
+        below.append("Random: as many rows of the source, drawn by chance.")
+    if any(m.spread for m in description.metrics):
+        below.append(
+            "± is the standard deviation between such draws; where the number of these rows is several of it away, the "
+            "choice made a difference."
+        )
     if any(m.diverse for m in description.metrics):
         below.append("↑ higher is more diverse, ↓ lower is.")
     if any(e is not None and e.low is not None for m in description.metrics for e in (m.subset, m.pool)):
@@ -147,23 +151,25 @@ def _before_and_after(description: Description | None) -> str:
     notes = [f"- {plain(note)}" for note in description.notes]
     notes += [f"- not computed: {plain(what)}" for what in description.left_out]
     made = table([heads.get(head[i], plain(head[i])) for i in order], body, right=True)
-    return "\n\n".join([made, " ".join(below), *(["\n".join(notes)] if notes else [])])
+    return "\n\n".join(text for text in (made, " ".join(below), "\n".join(notes)) if text)
 
 
 def _pictures(pictures: Sequence[str]) -> str:
+    if not pictures:
+        return ""
     there = {path.rpartition("/")[2].removesuffix(".png"): path for path in pictures}
     shown = [f"![{PICTURES.get(kind, plain(kind))}]({path.replace(' ', '%20')})" for kind, path in there.items()]
     missing = {
         "scores": "No picture of the scores: there is no column of scores.",
-        "map": "No map of the embeddings: there was no column of embeddings to draw.",
+        "map": "No map of the embeddings: there is no column of embeddings, or they are too few or all alike.",
     }
     shown += [text for kind, text in missing.items() if kind not in there]
     return "\n\n".join(shown)
 
 
 def _examples(examples: Sequence[Mapping[str, Any]], features: Features) -> str:
-    texts = text_columns(list(features)) if features else []
-    texts = [t for t in texts if not is_vector(features.get(t)) and not _number(features.get(t))]
+    known = text_columns(list(features))
+    texts = [t for t, f in features.items() if t in known and not is_vector(f) and not _number(f)]
     blocks = []
     for row in examples:
         numbers = [
