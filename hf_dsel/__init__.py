@@ -19,6 +19,9 @@ from hf_dsel.describing import describe
 from hf_dsel.description import Description
 from hf_dsel.endpoint import BudgetSpent, Endpoint, EndpointDown
 from hf_dsel.evolving import evolve
+from hf_dsel.loading import NoRecord, load
+from hf_dsel.publication import CannotPublish, push_to_hub
+from hf_dsel.publishing import NotPublished
 from hf_dsel.rows import UnknownFormat
 from hf_dsel.scorers import (
     IFD,
@@ -41,14 +44,16 @@ from hf_dsel.training.dynamics import TrainingDynamics
 from hf_dsel.training.reselect import Reselect
 from hf_dsel.training.scorer_training import train_scorer
 from hf_dsel.trl_format import to_trl
+from hf_dsel.verifying import CannotVerify, verify
 
 __version__ = version("hf-dsel")
 __all__ = [
-    "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CausalLM", "DeitaComplexity",
-    "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Judge", "Length", "MissingColumn",
-    "NGrams", "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall",
-    "Strategy", "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "score",
-    "select", "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer",
+    "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CannotPublish", "CannotVerify",
+    "CausalLM", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Judge",
+    "Length", "MissingColumn", "NGrams", "NoRecord", "NotPublished", "OtherKind", "OtherScores", "Perplexity", "Picks",
+    "Reselect", "Reward", "Selection", "Shortfall", "Strategy", "TrainingDynamics", "UnknownFormat", "WrongBank",
+    "WrongSource", "describe", "evolve", "load", "push_to_hub", "score", "select", "select_by", "selection_of",
+    "strategy_names", "to_trl", "train_scorer", "verify",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

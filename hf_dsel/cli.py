@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""The command `hf-dsel`: score, select, describe, evolve, train-scorer, bank, sft, dpo, dynamics."""
+"""The command `hf-dsel`: score, select, describe, push, verify, evolve, train-scorer, bank, sft, dpo, dynamics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from hf_dsel.endpoint import BudgetSpent, EndpointDown
-from hf_dsel.help_texts import BANK, BANK_VERBS, DESCRIBE, EVOLVE, SCORE, SELECT, TOP, TRAIN, TRAIN_SCORER
+from hf_dsel.endpoint_flags import add_endpoint
+from hf_dsel.help_texts import (
+    BANK,
+    BANK_VERBS,
+    DESCRIBE,
+    EVOLVE,
+    PUSH,
+    SCORE,
+    SELECT,
+    TOP,
+    TRAIN,
+    TRAIN_SCORER,
+    VERIFY,
+)  # fmt: skip
 from hf_dsel.one_pass import Shortfall
 from hf_dsel.scorer_specs import nearest, scorer_names, value
 from hf_dsel.scorers.models import ModelNotLoaded
@@ -93,27 +106,18 @@ def _select(arguments: list[str]) -> int:
     rule.add_argument("--strategy", metavar="NAME", help=f"one of {', '.join(strategy_names())}")
     rule.add_argument("-k", "--k", type=int, metavar="ROWS", help="how many rows; or")
     rule.add_argument("--fraction", type=float, metavar="PART", help="part of the dataset, in (0, 1]; or")
-    rule.add_argument(
-        "--max-tokens", type=int, metavar="TOKENS", help="tokens of the picked rows together (column example_tokens)"
-    )
-    rule.add_argument(
-        "--param",
-        dest="params",
-        action="append",
-        metavar="NAME=VALUE",
-        help="an option of the strategy; repeat it for more",
-    )
+    rule.add_argument("--max-tokens", type=int, metavar="TOKENS", help="tokens of the picked rows together (column "
+                      "example_tokens)")  # fmt: skip
+    rule.add_argument("--param", dest="params", action="append", metavar="NAME=VALUE", help="an option of the "
+                      "strategy; repeat it for more")  # fmt: skip
     rule.add_argument("--where", action="append", metavar="CONDITION", help="consider only rows such as 'ifd < 1'; "
                       "repeat it for more")  # fmt: skip
     rule.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 42)")
     rule.add_argument("--selection", metavar="FILE", help="take the rows of this record instead of choosing")
     _add_scoring(parser)
     rule = _add_output(parser)
-    rule.add_argument(
-        "--compare",
-        action=argparse.BooleanOptionalAction,
-        help="print the numbers beside those of random subsets (default: --compare)",
-    )
+    rule.add_argument("--compare", action=argparse.BooleanOptionalAction, help="print the numbers beside those of "
+                      "random subsets (default: --compare)")  # fmt: skip
     return select(_read(parser, arguments, "select"))
 
 
@@ -124,6 +128,22 @@ def _describe(arguments: list[str]) -> int:
     _add_dataset(parser)
     add_options(parser)
     return describe(_read(parser, arguments, "describe"))
+
+
+def _push(arguments: list[str]) -> int:
+    from hf_dsel.push_command import add_options, push
+
+    parser = _parser("push", PUSH, "DIR REPO")
+    add_options(parser)
+    return push(_read(parser, arguments, "push"))
+
+
+def _verify(arguments: list[str]) -> int:
+    from hf_dsel.verify_command import add_options, verify
+
+    parser = _parser("verify", VERIFY, "REPO")
+    add_options(parser)
+    return verify(_read(parser, arguments, "verify"))
 
 
 def _evolve(arguments: list[str]) -> int:
@@ -148,7 +168,7 @@ def _evolve(arguments: list[str]) -> int:
                       "(default: 3)")  # fmt: skip
     rule.add_argument("--max-tokens", type=int, metavar="TOKENS", help="of a reply (default: 1024)")
     rule.add_argument("--temperature", type=float, metavar="T", help="of the rewriting (default: 0.7)")
-    _add_endpoint(parser)
+    add_endpoint(parser)
     _add_output(parser, dry_run="say how many requests and tokens it takes and what it costs; send and write nothing")
     return evolve(_read(parser, arguments, "evolve"))
 
@@ -292,26 +312,6 @@ def _add_scoring(parser: _Parser) -> None:
                        "(default: in the datasets cache)")  # fmt: skip
 
 
-def _add_endpoint(parser: _Parser) -> None:
-    group = parser.add_argument_group("the strong model, behind an OpenAI-compatible server")
-    group.add_argument("--model", metavar="NAME", help="its name on the server")
-    group.add_argument("--base-url", metavar="URL", help="such as http://localhost:8000/v1 (default: Hugging Face)")
-    group.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the key; never the "
-                       "key itself (default: HF_TOKEN)")  # fmt: skip
-    group.add_argument("--concurrency", type=int, metavar="N", help="requests under way at a time (default: 8)")
-    group.add_argument("--timeout", type=float, metavar="SECONDS", help="for one reply (default: 120)")
-    group.add_argument("--tries", type=int, metavar="N", help="how often a request is sent while the server fails "
-                       "(default: 6)")  # fmt: skip
-    group.add_argument("--store", metavar="DIR", help="folder of the answers, from which a killed run goes on "
-                       "(default: in the datasets cache)")  # fmt: skip
-    group.add_argument("--max-requests", type=int, metavar="N", help="stop after sending so many")
-    group.add_argument("--max-total-tokens", type=int, metavar="N", help="stop when so many tokens are used")
-    group.add_argument("--price-in", type=float, metavar="X", help="money for a million tokens of prompts")
-    group.add_argument("--price-out", type=float, metavar="X", help="the same for replies; progress shows the cost")
-    group.add_argument("--extra-body", type=value, metavar="YAML", help="more fields for every request, such as "
-                       "'{reasoning_effort: low}'")  # fmt: skip
-
-
 def _add_output(
     parser: _Parser,
     *,
@@ -336,7 +336,7 @@ def _read(parser: _Parser, arguments: list[str], command: str, also_known: Seque
         known = sorted(f for a in options for f in a.option_strings if f.startswith("--"))
         raise UsageError(f"unknown argument {unknown[0]!r}; {nearest(unknown[0], known)}Known: {', '.join(known)}")
     flags = vars(given)
-    for name in ("folder", "dataset"):
+    for name in ("folder", "dataset", "repo", "place"):
         if flags.get(name, "") is None:
             del flags[name]
     for name in ("params", "training"):
@@ -378,6 +378,8 @@ COMMANDS: dict[str, Callable[[list[str]], int | Callable[[], None]]] = {
     "score": _score,
     "select": _select,
     "describe": _describe,
+    "push": _push,
+    "verify": _verify,
     "evolve": _evolve,
     "train-scorer": _train_scorer,
     "bank": lambda arguments: _bank("", arguments),

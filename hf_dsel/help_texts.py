@@ -8,6 +8,8 @@ TOP = """Choose the best rows of an instruction or preference dataset, and train
   score     add score and embedding columns to a dataset
   select    pick the best rows, and write them where trl sft and trl dpo read them
   describe  every metric of a dataset, beside a subset and random subsets of its size
+  push      publish what select wrote on the Hub: rows, record, and a card that shows how they were chosen
+  verify    whether published rows are what their record produces
   sft       select and fine-tune in one go: TRL's own YAML with a selection: block
   dpo       the same for preference pairs
   dynamics  how far each row is memorised, from models trained on random subsets
@@ -62,6 +64,31 @@ Example: what was selected, beside random rows
 
 A folder with selection.json stands for those rows of DATASET, so that their embeddings are found there. As a file, for
 --config: the long names of the flags.
+"""
+
+PUSH = """Publish what hf-dsel select wrote, in one commit: the rows as parquet, hf_dsel.json (the record, and a hash of
+each row), pictures, and a card with a table of these rows beside the pool and random rows, and the lines that make them
+again. Pushed again, the rows and the generated part are replaced, and what people wrote in the card stays. When the
+connection breaks, the repository is as it was: run the same again. The token is that of `hf auth login` or HF_TOKEN.
+
+Example: look first, then publish for yourself alone, then check it
+  hf-dsel select tatsu-lab/alpaca --strategy random --k 1000 --out alpaca-1k
+  hf-dsel push alpaca-1k me/alpaca-1k --dry-run
+  hf-dsel push alpaca-1k me/alpaca-1k
+  hf-dsel verify me/alpaca-1k
+
+Scores in the table: give the scored pool, --pool scored, where you selected from one. A pool that is on no Hub: --pool
+FILE and --license ID. As a file, for --config: the long names of the flags, with _ for -, and folder and repo.
+"""
+
+VERIFY = """Say whether published rows are what their record produces. Each row's hash is compared with the one that was
+recorded when it was published; then the source is loaded at the recorded commit, the record's row numbers are applied,
+and the rows are compared one by one. The exit status is 0 when they are the same, 1 when not, and the first difference
+is printed. It also says whether the strategy could be run again from the start.
+
+Example
+  hf-dsel verify me/alpaca-1k
+  hf-dsel verify alpaca-1k --source pool.parquet      # a folder that hf-dsel select wrote, from a local file
 """
 
 TRAIN = """Select and train in one go. The file holds TRL's keys for trl {command} and a selection: block.

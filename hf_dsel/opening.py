@@ -21,7 +21,14 @@ class CannotOpen(ValueError):
     """The dataset is not there, is damaged, or is empty; the text says which and what to do."""
 
 
-def open_dataset(path: str, *, name: str | None = None, split: str = "train") -> Dataset:
+def open_dataset(
+    path: str,
+    *,
+    name: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    token: str | None = None,
+) -> Dataset:
     """One split of a dataset.
 
     Args:
@@ -29,6 +36,8 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train") ->
             folder that `save_to_disk` wrote, or the id of a dataset on the Hub.
         name: the configuration, for datasets that have several.
         split: the split, or a slice of one such as `train[:10%]`.
+        revision: a branch, tag or commit, for a dataset on the Hub.
+        token: of the Hub; None takes HF_TOKEN or that of `hf auth login`.
 
     Raises:
         CannotOpen: no such dataset or split, a damaged file, or no rows.
@@ -40,7 +49,7 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train") ->
     verbosity = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # the reason is in the error; once is enough
     try:
-        found = _open(path, name, split)
+        found = _open(path, name, split, revision, token)
     except CannotOpen:
         raise
     except (StopIteration, datasets.exceptions.DatasetGenerationError, ValueError, OSError) as error:
@@ -52,7 +61,7 @@ def open_dataset(path: str, *, name: str | None = None, split: str = "train") ->
     return found
 
 
-def _open(path: str, name: str | None, split: str) -> Dataset:
+def _open(path: str, name: str | None, split: str, revision: str | None, token: str | None) -> Dataset:
     place = Path(path).expanduser()
     if place.is_file():
         return load_dataset(_builder(place), data_files={_split_name(split): str(place)}, split=split)
@@ -62,7 +71,7 @@ def _open(path: str, name: str | None, split: str) -> Dataset:
         return load_dataset(str(place), name=name, split=split)
     if _is_a_path(path):
         raise CannotOpen(f"no file or folder {path!r}{_near(place)}")
-    return load_dataset(path, name=name, split=split)
+    return load_dataset(path, name=name, split=split, revision=revision, token=token)
 
 
 def _near(place: Path) -> str:

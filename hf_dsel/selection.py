@@ -142,6 +142,11 @@ class Selection:
         return remember(subset, self)
 
     def check(self, dataset: Dataset) -> None:
+        """Whether a dataset is the source.
+
+        Raises:
+            WrongSource: another number of rows, or other text.
+        """
         if len(dataset) != self.source.rows:
             raise WrongSource(
                 f"the selection was made on {self.source.rows:,} rows, this dataset has {len(dataset):,}. Load the "
