@@ -55,7 +55,7 @@ def prepared(command: str, arguments: list[str]) -> Callable[[], None]:
         ValueError, TypeError: what the dataset, a scorer or the strategy refuses.
     """
     experiment = parsed(command, arguments)
-    pool, held_out = _datasets(experiment)
+    pool, held_out = opened(experiment)
     block, output = experiment.block, Path(experiment.training.output_dir)
     if block is None:
         say(f"{count(len(pool), 'row')} to train on, read as {detect(pool.column_names)}")
@@ -78,7 +78,7 @@ def prepared(command: str, arguments: list[str]) -> Callable[[], None]:
 
 def _training(experiment: Experiment, rows: Dataset, held_out: Dataset | None) -> Callable[[], None]:
     ready = replace(experiment, rows=rows)
-    return lambda: train(ready, _for_trl(rows), None if held_out is None else _for_trl(held_out))
+    return lambda: train(ready, for_trl(rows), None if held_out is None else for_trl(held_out))
 
 
 def train(experiment: Experiment, subset: Dataset, held_out: Dataset | None) -> None:
@@ -208,8 +208,22 @@ def _sorted_out(
     return path, selection, dynamics, reselect, flags
 
 
-def _datasets(experiment: Experiment) -> tuple[Dataset, Dataset | None]:
-    """The pool and the rows to evaluate on, after everything about them that can be checked early."""
+def opened(experiment: Experiment) -> tuple[Dataset, Dataset | None]:
+    """The rows to choose from or to train on, and those to evaluate on, as a file and its flags name them.
+
+    What can be checked before a model is loaded is checked: the format, the columns of the selection, the template, the
+    plan of `reselect:`.
+
+    Args:
+        experiment: of `parsed`.
+
+    Returns:
+        the pool, and the rows to evaluate on; None where the file does not evaluate.
+
+    Raises:
+        BadConfig: no model or dataset, a stream, a format that the command does not train on.
+        ValueError, TypeError: what `selection:` or `reselect:` refuses.
+    """
     script, mixture, command = experiment.script, experiment.mixture, experiment.command
     evaluate = experiment.training.eval_strategy != "no"
     if not experiment.model.model_name_or_path:
@@ -237,13 +251,15 @@ def _datasets(experiment: Experiment) -> tuple[Dataset, Dataset | None]:
         raise BadConfig(f"{command} needs a dataset with {needs}; this one is read as {kind} ({other})")
     if experiment.block is not None:
         experiment.block.check(pool)
+    if experiment.reselect is not None:
+        experiment.reselect.make()  # opens what it names, so what is wrong with it is said before a model is loaded
     _check_template(experiment, pool)
     return pool, held_out
 
 
 def _check_template(experiment: Experiment, pool: Dataset) -> None:
     """Messages need a chat template; the trainer would find out after all the scoring."""
-    first = _for_trl(pool.select([0]))[0]
+    first = for_trl(pool.select([0]))[0]
     if not any(isinstance(value, list) for value in first.values()):
         return
     if getattr(experiment.training, "chat_template_path", None):
@@ -258,8 +274,12 @@ def _check_template(experiment: Experiment, pool: Dataset) -> None:
         )
 
 
-def _for_trl(dataset: Dataset) -> Dataset:
-    """In TRL's format, without the columns that no trainer reads."""
+def for_trl(dataset: Dataset) -> Dataset:
+    """In TRL's format, without the columns that no trainer reads.
+
+    >>> for_trl(Dataset.from_list([{"instruction": "Say 1.", "input": "", "output": "1", "score": 5}])).column_names
+    ['completion', 'prompt']
+    """
     converted = to_trl(dataset)
     wanted = [*text_columns(converted.column_names), *(n for n in ALSO_READ_BY_TRL if n in converted.column_names)]
     return converted.select_columns(wanted)

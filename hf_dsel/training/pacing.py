@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 
+from datasets import Dataset
+
+from hf_dsel.columns import read_column
+from hf_dsel.strategies import numbers
 from hf_dsel.strategies.curriculum import Curriculum
 from hf_dsel.training.reselector import Round
 
@@ -45,11 +50,27 @@ class Pacing:
 
     def __post_init__(self) -> None:
         for name in ("start", "full_at"):
-            if not 0 < getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}; it is above 0 and at most 1")
-        if self.power < 1:
-            raise ValueError(f"power={self.power}; it is a number from 1 on")
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 < value <= 1):
+                raise ValueError(f"{name}={value!r}; it is above 0 and at most 1")
+        if not (isinstance(self.power, int | float) and 1 <= self.power < math.inf):
+            raise ValueError(f"power={self.power!r}; it is a number from 1 on")
+        if not isinstance(self.column, str):
+            raise TypeError(f"column={self.column!r}; it is the name of a column")
         Curriculum(column=self.column, part=1, hardest=self.hardest)
+
+    def needs(self) -> dict[str, None]:
+        """The difficulty."""
+        return {self.column: None}
+
+    def check(self, pool: Dataset) -> None:
+        """Refuse, before the training, a difficulty that is no number. Asked at `bind`, of the rows that can be chosen.
+
+        Raises:
+            BadColumn, TypeError: the pool has the column, and it holds NaN, text or vectors.
+        """
+        if self.column in pool.column_names:
+            numbers({self.column: read_column(pool, self.column).values}, self.column)
 
     def part(self, done: float) -> float:
         """The part of the pool that is open when this part of the steps is done."""

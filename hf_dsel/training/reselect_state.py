@@ -22,6 +22,40 @@ class ForeignRounds(ValueError):
     """A checkpoint was written without Reselect, or with another pool or other options."""
 
 
+def as_json(note: dict[str, Any]) -> dict[str, Any]:
+    """What a plan noted, as a later round reads it out of a checkpoint.
+
+    Raises:
+        TypeError: a value that JSON does not hold, or a key that is no text; the text names it.
+
+    >>> as_json({"part": 0.5, "rows": (1, 2)})
+    {'part': 0.5, 'rows': [1, 2]}
+    """
+    _check_json(note, "note")
+    return dict(json.loads(json.dumps(note)))
+
+
+def _check_json(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"{where} has the key {key!r}, a {_type(key)}; a checkpoint keeps keys as text")
+            _check_json(inner, f"{where}[{key!r}]")
+    elif isinstance(value, list | tuple):
+        for i, inner in enumerate(value):
+            _check_json(inner, f"{where}[{i}]")
+    elif value is not None and not isinstance(value, str | int | float):
+        raise TypeError(
+            f"{where} is a {_type(value)}, which a checkpoint cannot keep as JSON; note numbers, text, and lists and "
+            "dicts of them (of an array .tolist(), of a numpy number .item())"
+        )
+
+
+def _type(value: Any) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
 @dataclass(frozen=True)
 class RoundState:
     """The round, what was chosen for it, and what later rounds need to know.

@@ -7,7 +7,7 @@ import functools
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from hf_dsel.selection_block import from_main_process
 from hf_dsel.strategies import Strategy, make_strategy
 from hf_dsel.training import reselectable
 from hf_dsel.training.live_scores import Score, live_scorer, measured, same_random_numbers
-from hf_dsel.training.reselect_state import RoundState
+from hf_dsel.training.reselect_state import RoundState, as_json
 from hf_dsel.training.round_sampler import RoundSampler
 from hf_dsel.training.row_numbers import ROW, Numbering
 from hf_dsel.training.trainer_log import log
@@ -42,12 +42,20 @@ Plan = Callable[["Round"], str | Strategy]
 class Round:
     """What a plan knows when it says which strategy the next round gets. Every rank calls the plan.
 
+    A plan may have three methods that are called at `bind`: `needs()`, the columns that it reads, as a strategy's;
+    `check(pool)` and `check_trainer(trainer, pool, k=, rounds=)`, with the rows to choose from, to refuse them.
+
     Args:
         number: from 0 on.
         progress: the part of all steps that is done, in [0, 1).
         measure: (columns of `CausalLM` or a callable, a dataset) → these columns, by the model as it is now.
         earlier: what was noted in the rounds before, also before a resume.
-        note: a dict to fill with JSON values for later rounds; numbers in it are logged as `reselect/<name>`.
+        note: a dict to fill with JSON values for later rounds, which get tuples as lists; numbers in it are logged as
+            `reselect/<name>`.
+        trainer: the bound one.
+        pool: all rows, and
+        places: for each its row in the trainer's training set, -1 where the trainer left it out.
+        seed: of `Reselect`.
     """
 
     number: int
@@ -55,6 +63,11 @@ class Round:
     measure: Callable[[Score, Dataset], Dataset]
     earlier: tuple[dict[str, Any], ...] = ()
     note: dict[str, Any] = field(default_factory=dict)
+    _: KW_ONLY
+    trainer: Any
+    pool: Dataset
+    places: IntArray
+    seed: int
 
 
 def is_plan(strategy: Any) -> bool:
@@ -95,11 +108,25 @@ class Reselector:
         if self.score is not None and not callable(self.score):
             live_scorer(self.score).check(text_columns(self.pool.column_names))
         self.source = Source.of(trainer.train_dataset if self.given is None else self.given)
-        if not is_plan(self.strategy) and not callable(self.score):
+        if not callable(self.score) and hasattr(self.strategy, "needs"):
             self._complete(self.strategy, set() if self.score is None else set(live_scorer(self.score).features()))
+        if is_plan(self.strategy) and hasattr(self.strategy, "check"):
+            self.strategy.check(self.pool.select(self.usable))
+        if is_plan(self.strategy) and hasattr(self.strategy, "check_trainer"):
+            self.strategy.check_trainer(trainer, self.pool.select(self.usable), k=self.k, rounds=self._rounds())
         draws = self.every * trainer.get_total_train_batch_size(trainer.args) if isinstance(self.every, int) else self.k
         self.sampler = RoundSampler(draws, self.order == "random", self.seed)
         self.state = RoundState.new(self._identity())
+
+    def _rounds(self) -> int:
+        """How many there will be."""
+        args = self.trainer.args
+        if self.every == "once":
+            return 1
+        a_round = (
+            self.every if isinstance(self.every, int) else -(-self.k // self.trainer.get_total_train_batch_size(args))
+        )
+        return math.ceil(args.max_steps / int(a_round)) if args.max_steps > 0 else math.ceil(args.num_train_epochs)
 
     def _pool_and_places(self) -> tuple[Dataset, IntArray]:
         prepared = self.trainer.train_dataset
@@ -262,8 +289,12 @@ class Reselector:
     def _strategy_for(self, number: int, done: float) -> tuple[Strategy, dict[str, Any]]:
         if not is_plan(self.strategy):
             return self.strategy, {}
-        now = Round(number, done, functools.partial(measured, self.trainer), tuple(self.state.notes))
-        return make_strategy(self.strategy(now), {}), now.note
+        now = Round(
+            number, done, functools.partial(measured, self.trainer), tuple(self.state.notes), trainer=self.trainer,
+            pool=self.pool, places=self.places, seed=self.seed,
+        )  # fmt: skip
+        strategy = make_strategy(self.strategy(now), {})
+        return strategy, as_json(now.note)
 
     def _scored(self, strategy: Strategy, rows: IntArray) -> Dataset:
         """The rows with what the strategy reads: columns of the pool, and those that the model says now."""

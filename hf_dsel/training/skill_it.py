@@ -7,11 +7,13 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
 
 from datasets import Dataset
 
 from hf_dsel.rows import text_columns
 from hf_dsel.strategies.mixture import Mixture, as_text
+from hf_dsel.training.live_scores import live_scorer
 from hf_dsel.training.reselector import Round
 
 Graph = Mapping[str, Mapping[str, float]]
@@ -64,12 +66,30 @@ class SkillIt:
     def __post_init__(self) -> None:
         if self.column not in self.held_out.column_names:
             raise ValueError(f"held_out has no column {self.column!r}; it has {self.held_out.column_names}")
-        if not self.eta > 0 or isinstance(self.window, bool) or not (isinstance(self.window, int) and self.window >= 1):
-            raise ValueError(f"eta={self.eta}, window={self.window}; eta is above 0, window a whole number from 1 on")
+        check_options(self.eta, self.window, self.graph)
         there = {_name(skill) for skill in self.held_out[self.column][:]}
         foreign = sorted({j for taught in (self.graph or {}).values() for j in taught} - there)
         if foreign:
             raise ValueError(f"graph: held_out has no row of the skill {foreign[0]!r}; it has {sorted(there)}")
+
+    def needs(self) -> dict[str, None]:
+        """The skill."""
+        return {self.column: None}
+
+    def check(self, pool: Dataset) -> None:
+        """Refuse at `bind` held-out rows that cannot be scored, and skills that no row of the pool has.
+
+        Raises:
+            ValueError: the held-out rows have no answer to score, or the graph names a skill that no row has.
+        """
+        live_scorer("nll").check(text_columns(self.held_out.column_names))
+        if self.column not in pool.column_names:
+            return
+        there = {_name(skill) for skill in pool.unique(self.column)}
+        foreign = sorted({str(i) for i in self.edges} - there)
+        if foreign:
+            raise ValueError(f"no row of the pool has the skill {foreign[0]!r}; it has {sorted(there)}. Leave it out "
+                             "of the graph, or give a graph of the pool's skills")  # fmt: skip
 
     @property
     def edges(self) -> Graph:
@@ -114,6 +134,21 @@ class SkillIt:
             now.note["losses"] = earlier[-1]
         now.note["weights"] = self.shares(earlier)
         return Mixture(column=self.column, weights=now.note["weights"])
+
+
+def check_options(eta: Any, window: Any, graph: Any) -> None:
+    """Refuse options of `SkillIt` that no held-out rows could make right.
+
+    Raises:
+        ValueError: an option outside its range; a graph that is not skill → skill → weight.
+    """
+    number = isinstance(eta, int | float) and not isinstance(eta, bool) and 0 < eta < math.inf
+    if not number or isinstance(window, bool) or not (isinstance(window, int) and window >= 1):
+        raise ValueError(f"eta={eta!r}, window={window!r}; eta is above 0, window a whole number from 1 on")
+    rows = graph.values() if isinstance(graph, Mapping) else [graph] if graph is not None else []
+    for taught in rows:
+        if not isinstance(taught, Mapping) or not all(isinstance(a, int | float) for a in taught.values()):
+            raise ValueError(f"graph: skill → skill → weight, such as {{'add': {{'multiply': 0.5}}}}; got {taught!r}")
 
 
 def _name(skill: object) -> str:

@@ -82,7 +82,7 @@ class SubsetModels:
         for name in ("push_to_hub", "resume_from_checkpoint"):
             if getattr(experiment.training, name):
                 raise BadConfig(f"{name} is for one model, and this trains {self.n}; leave it out")
-        pool, tests = sft._datasets(experiment)
+        pool, tests = sft.opened(experiment)
         if self.held_out is not None:
             tests = open_dataset(self.held_out)
         object.__setattr__(self, "pool", pool)
@@ -120,12 +120,12 @@ class SubsetModels:
             say(f"model {s + 1} of {self.n}: {count(int(inside.sum()), 'row')}")
             experiment = self._experiment(s)
             subset = self.pool.select(np.flatnonzero(inside))
-            tests = None if self.tests is None else sft._for_trl(self.tests)
+            tests = None if self.tests is None else sft.for_trl(self.tests)
             wanted = [self.pool] if self.tests is None else [self.pool, self.tests]
-            measuring = _Measuring([sft._for_trl(rows) for rows in wanted])
+            measuring = _Measuring([sft.for_trl(rows) for rows in wanted])
             ready: Any = replace(experiment, dynamics=measuring, rows=subset)  # type: ignore[arg-type]
             evaluated = tests if experiment.training.eval_strategy != "no" else None
-            sft.train(ready, sft._for_trl(subset), evaluated)
+            sft.train(ready, sft.for_trl(subset), evaluated)
             self._write(s, inside, measuring.found)
             if not self.keep_models:
                 shutil.rmtree(experiment.training.output_dir)

@@ -5,6 +5,7 @@ import pytest
 from datasets import Dataset
 
 import hf_dsel
+from hf_dsel.columns import MissingColumn
 from hf_dsel.training.pacing import Pacing
 from hf_dsel.training.reselect import Reselect
 from hf_dsel.training.skill_it import SkillIt
@@ -70,11 +71,38 @@ def test_skill_it_without_a_graph_prefers_what_is_not_learned():
         ({"graph": {"a": {"z": 1}}}, "no row of the skill 'z'"),
         ({"eta": 0}, "eta is above 0"),
         ({"window": 0}, "a whole number from 1 on"),
+        ({"eta": "big"}, "eta='big'"),
+        ({"eta": float("nan")}, "eta=nan"),
+        ({"graph": {"a": ["b"]}}, r"skill → skill → weight.* got \['b'\]"),
+        ({"graph": {"a": {"b": "much"}}}, "skill → skill → weight"),
     ],
 )
 def test_skill_it_options(options, message):
     with pytest.raises(ValueError, match=message):
         SkillIt(**{"column": "skill", "held_out": skills(2)} | options)
+
+
+@pytest.mark.parametrize(
+    ("plan", "score", "error", "message"),
+    [
+        (Pacing("nope"), None, MissingColumn, r"Pacing reads \['nope'\]; \['nope'\] is in neither the pool nor"),
+        (Pacing("nll"), "ifd", MissingColumn, r"the score makes \[.*'ifd'"),
+        (Pacing("skill"), None, TypeError, "'skill' holds text"),
+        (SkillIt("hard", skills(3)), None, ValueError, "no row of the pool has the skill '6'"),
+        (SkillIt("task", skills(2).rename_column("skill", "task")), None, MissingColumn, r"\['task'\] is in neither"),
+        (SkillIt("skill", skills(2), graph={"d": {"a": 1}}), None, ValueError, "no row of the pool has the skill 'd'"),
+        (SkillIt("skill", skills(2).select_columns(["instruction", "skill"])), None, ValueError, "instruction"),
+    ],
+)
+def test_a_plan_is_checked_at_bind(plan, score, error, message):
+    trainer = sft(skills(4).select(range(6) if plan.column == "hard" else range(12)))
+    with pytest.raises(error, match=message):
+        Reselect(plan, 4, score=score).bind(trainer)
+
+
+def test_a_column_that_the_score_makes_is_not_missed_at_bind():
+    Reselect(Pacing("ifd"), 4, score="ifd").bind(sft(skills(4)))
+    Reselect(Pacing("mine"), 4, score=lambda model, tokenizer, rows: {"mine": [0.0] * len(rows)}).bind(sft(skills(4)))
 
 
 def test_a_skill_that_cannot_be_scored_is_named():
@@ -102,7 +130,7 @@ def test_pacing_opens_the_pool_from_the_easy_end():
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"start": 0}, "start=0"), ({"full_at": 1.5}, "full_at=1.5"), ({"power": 0.5}, "power=0.5"),
-     ({"hardest": "up"}, "hardest='up'")],
+     ({"hardest": "up"}, "hardest='up'"), ({"start": "low"}, "start='low'"), ({"power": float("nan")}, "power=nan")],
 )  # fmt: skip
 def test_pacing_options(options, message):
     with pytest.raises(ValueError, match=message):

@@ -106,6 +106,38 @@ def test_notes_of_a_plan_are_there_after_a_resume(tmp_path):
     assert told == [[], [0], [0, 1], [0, 1]]
 
 
+@pytest.mark.parametrize(
+    ("noted", "message"),
+    [
+        ({"loss": np.float32(1)}, r"note\['loss'\] is a numpy.float32"),
+        ({"of": {"a": [0.5, {"b": np.arange(2)}]}}, r"note\['of'\]\['a'\]\[1\]\['b'\] is a numpy.ndarray"),
+        ({"of": {3: 0.5}}, r"note\['of'\] has the key 3, a int;"),
+        ({"what": {"a", "b"}}, r"note\['what'\] is a set, which"),
+    ],
+)
+def test_a_note_that_no_checkpoint_could_keep_is_named_at_once(noted, message, tmp_path):
+    def plan(now):
+        now.note.update(noted)
+        return Random()
+
+    with pytest.raises(TypeError, match=message):
+        resumed(Reselect(plan, 8), tmp_path, None, save_strategy="no", num_train_epochs=1)
+    assert not list(tmp_path.glob("selections/*"))  # nothing was chosen
+
+
+def test_a_note_is_the_same_before_and_after_a_resume(tmp_path):
+    told = []
+
+    def plan(now):
+        told.append(now.earlier)
+        now.note["rows"] = (now.number, None, True, "ä")
+        return Random()
+
+    resumed(Reselect(plan, 8), tmp_path, None, num_train_epochs=2)
+    resumed(Reselect(plan, 8), tmp_path, 2, num_train_epochs=2)
+    assert told[1] == told[2] == ({"rows": [0, None, True, "ä"]},)
+
+
 def test_checkpoints_of_other_runs_are_refused(whole, tmp_path):
     folder, _, _ = whole
     other = sft(tiny_pool(24), per_device_train_batch_size=2)
