@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from hf_dsel.ops.half_products import Likely, half_is_fast, likely_largest
 from hf_dsel.ops.unit_rows import check_rows, divide, pick_device, rows_of, true_float32
 
 _NEAR = 1e-5  # similarities this close to the threshold are computed again in float64
 _EQUAL = 1e-12  # and this close to it they are equal
 _KEPT = 1024  # kept rows multiplied at a time
 _KEPT_CUDA = 16384
+_HALF_FROM = 1024  # with this many kept rows bfloat16 products begin to pay, where they are fast
 
 
 def first_come(
@@ -99,16 +101,32 @@ def _walk(
         return out
 
     most = block or 512
+    half = half_is_fast(device)
+    half_from = _HALF_FROM
+    kept_half = kept.new_empty(kept.shape if half else (0, 0), dtype=torch.bfloat16)
+    half_space = torch.empty(most * 2048 if half else 0, dtype=torch.bfloat16)
     space = torch.empty(most * max(most, _chunk(device)), device=device)  # similarities of one product
     not_earlier = torch.full((most, most), -math.inf, device=device).tril_()  # −inf where i does not come before j
     at = 0
     while at < len(queue):
-        size = block or min(512, max(64, len(kept_rows) // 2))
+        size = block or min(256 if half else 512, max(64, len(kept_rows) // 2))
         rows = queue[at : at + size]
         at += len(rows)
         unit = divide(rows_of(embeddings, rows), norms[torch.from_numpy(rows)]).to(device)
         # against the rows kept from earlier blocks
-        best, over = _against_kept(unit, rows, kept[: len(kept_rows)], kept_rows, threshold, exact, space)
+        before = kept[: len(kept_rows)]
+        likely = None
+        if half and len(kept_rows) >= half_from:
+            likely = likely_largest(
+                unit.bfloat16(), kept_half[: len(kept_rows)], threshold=threshold, margin=2 * _NEAR, space=half_space
+            )
+            if likely is None:  # try again when there is more to gain
+                half_from = 2 * len(kept_rows)
+        if likely is None:
+            found = _all_pairs(unit, before, threshold, space)
+        else:
+            found = _few_pairs(unit, before, threshold, likely)
+        best, over = _decided(found, rows, kept_rows, threshold, exact)
         left = np.flatnonzero(~over)
         rows, best, unit = rows[left], best[left], unit[torch.from_numpy(left).to(device)]
         # within the block, in order
@@ -134,21 +152,20 @@ def _walk(
             yield row, None if top == -math.inf else top
         needed = len(kept_rows) + len(new)
         if needed > len(kept):  # grows geometrically
-            kept = torch.cat([kept[: len(kept_rows)], kept.new_empty(max(needed, len(kept)), kept.shape[1])])
+            more = max(needed, len(kept))
+            kept, kept_half = (torch.cat([x, x.new_empty(more, x.shape[1])]) for x in (kept, kept_half))
         kept[len(kept_rows) : needed] = unit[torch.from_numpy(new).to(device)]
+        if half:
+            kept_half[len(kept_rows) : needed] = kept[len(kept_rows) : needed]
         kept_rows.extend(rows[new].tolist())
 
 
-def _against_kept(
-    unit: torch.Tensor,
-    rows: np.ndarray,
-    kept: torch.Tensor,
-    kept_rows: list[int],
-    threshold: float,
-    exact: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    space: torch.Tensor,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Each row's largest similarity to the kept rows (−inf without any), and whether it is above the threshold."""
+# each row's largest similarity to the kept rows (−inf without any), and the pairs (row, kept row) near the threshold
+_Found = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _all_pairs(unit: torch.Tensor, kept: torch.Tensor, threshold: float, space: torch.Tensor) -> _Found:
+    """By float32 products with all kept rows; rows surely above the threshold are compared no further."""
     best = torch.full((len(unit),), -math.inf, device=unit.device)
     open_rows = torch.arange(len(unit), device=unit.device)
     close: list[tuple[np.ndarray, np.ndarray]] = []
@@ -163,20 +180,48 @@ def _against_kept(
             if len(unclear):
                 i, j = ((similarity[unclear] - threshold).abs() < _NEAR).nonzero(as_tuple=True)
                 close.append((open_rows[unclear[i]].cpu().numpy(), j.cpu().numpy() + start))
-            stays = (top < threshold + _NEAR).nonzero().view(-1)  # the others are dropped: compare them no further
+            stays = (top < threshold + _NEAR).nonzero().view(-1)
             if len(stays) == 0:
                 break
             if len(stays) < 0.9 * len(unit):  # else the copy costs more than it saves
                 open_rows, unit = open_rows[stays], unit[stays]
-    largest = best.clamp(max=1.0).cpu().numpy().astype(np.float64)
+    ours, theirs = (np.concatenate(side) for side in zip(*close, strict=True)) if close else np.zeros((2, 0), np.intp)
+    return best.cpu().numpy(), ours, theirs
+
+
+def _few_pairs(unit: torch.Tensor, kept: torch.Tensor, threshold: float, likely: Likely) -> _Found:
+    """By float32 products of the likely pairs alone; rows known to be above the threshold have a similarity of inf."""
+    above, ours, theirs = likely
+    left, right = torch.from_numpy(ours), torch.from_numpy(theirs)
+    similarity = np.empty(len(ours), np.float32)
+    for at in range(0, len(ours), 4096):
+        part = slice(at, at + 4096)
+        similarity[part] = torch.linalg.vecdot(unit[left[part]], kept[right[part]]).numpy()
+    best = np.full(len(unit), -math.inf, np.float32)
+    np.maximum.at(best, ours, similarity)
+    best[above] = math.inf
+    close = np.flatnonzero(np.abs(similarity - threshold) < _NEAR)
+    return best, ours[close], theirs[close]
+
+
+def _decided(
+    found: _Found,
+    rows: np.ndarray,
+    kept_rows: list[int],
+    threshold: float,
+    exact: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Each row's largest similarity, and whether it is above the threshold: in float64 where float32 cannot tell."""
+    best, ours, theirs = found
+    largest = best.astype(np.float64)
     clear = np.abs(largest - threshold) >= _NEAR
-    if close:
-        ours, theirs = (np.concatenate(side) for side in zip(*close, strict=True))
-        unsure = ~clear[ours]
+    unsure = ~clear[ours]
+    if unsure.any():
         ours, theirs = ours[unsure], theirs[unsure]
         largest[~clear] = -1.0
         np.maximum.at(largest, ours, exact(rows[ours], np.asarray(kept_rows)[theirs]))
-    return largest, largest > threshold + _EQUAL
+    over = largest > threshold + _EQUAL
+    return np.minimum(largest, 1.0), over
 
 
 def _chunk(device: torch.device) -> int:
