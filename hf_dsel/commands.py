@@ -19,6 +19,7 @@ from hf_dsel.evolving import evolve as evolve_dataset
 from hf_dsel.opening import open_dataset
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process, say
+from hf_dsel.provenance import PROVENANCE, write_provenance
 from hf_dsel.reporting import brief, first_picks, show
 from hf_dsel.rows import detect
 from hf_dsel.scorer_specs import make_scorer
@@ -52,6 +53,7 @@ def score(options: dict[str, Any]) -> int:
     scored = score_dataset(dataset, scorers, cache_dir=options.get("cache_dir"))
     if out is not None and is_main_process():
         write_rows(scored, out)
+        write_provenance(scored, out)
         new = [n for n in scored.column_names if n not in dataset.column_names]
         show(f"wrote {out / DATA}: {count(len(scored), 'row')} with {', '.join(new)}")
     return 0
@@ -200,8 +202,8 @@ def free_folder(options: dict[str, Any]) -> Path:
     if out.exists() and not out.is_dir():
         raise BadConfig(f"--out {out} is a file; give a folder")
     there = sorted(p.name for p in out.glob("*") if p.suffix in (".parquet", ".arrow", ".json", ".jsonl", ".csv"))
-    if set(there) - {DATA, RECORD} or (there and not options.get("overwrite")):
-        hint = "another folder" if set(there) - {DATA, RECORD} else "another folder, or --overwrite"
+    if set(there) - {DATA, RECORD, PROVENANCE} or (there and not options.get("overwrite")):
+        hint = "another folder" if set(there) - {DATA, RECORD, PROVENANCE} else "another folder, or --overwrite"
         raise BadConfig(f"--out {out} holds {', '.join(there[:4])} already; give {hint}")
     return out
 

@@ -10,11 +10,13 @@ from pathlib import Path
 import datasets
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
+from hf_dsel.origin import HUB_ID
+from hf_dsel.provenance import with_provenance
+
 BUILDERS = {
     ".parquet": "parquet", ".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".arrow": "arrow",
 }  # fmt: skip
 COMPRESSED = {".gz", ".zst", ".bz2", ".xz"}
-HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 class CannotOpen(ValueError):
@@ -58,7 +60,8 @@ def open_dataset(
         datasets.logging.set_verbosity(verbosity)
     if len(found) == 0:
         raise CannotOpen(f"{path} ({split}) has no rows; there is nothing to do")
-    return found
+    place = Path(path).expanduser()
+    return with_provenance(found, place if place.is_dir() else place.parent)
 
 
 def _open(path: str, name: str | None, split: str, revision: str | None, token: str | None) -> Dataset:

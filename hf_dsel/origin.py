@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,8 +11,8 @@ from pathlib import Path
 from datasets import Dataset
 from huggingface_hub import constants
 
-from hf_dsel.opening import HUB_ID
-
+HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_MARK = "hf_dsel origin "
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -32,6 +33,9 @@ class Origin:
         that `load_dataset` wrote: its folder is named by the commit, and the download cache says whose commit it is.
         Two sources in one dataset have no origin.
         """
+        for line in (dataset.info.description or "").splitlines():
+            if line.startswith(_MARK):
+                return cls(**json.loads(line.removeprefix(_MARK)))
         places = {Path(file["filename"]).parent for file in dataset.cache_files}
         found = [place for place in places if _COMMIT.fullmatch(place.name)]
         repos = {repo for place in found for repo in _repos_with(place.name)}
@@ -58,6 +62,14 @@ class Origin:
                 "local data leave it out"
             )
         return cls(repo, revision or None, config, split)
+
+    def marked(self, dataset: Dataset) -> Dataset:
+        """The dataset with a note that it came from here, for one that was written to a file in between."""
+        kept = [line for line in (dataset.info.description or "").splitlines() if not line.startswith(_MARK)]
+        info = dataset.info.copy()
+        info.description = "\n".join([*kept, _MARK + json.dumps(self.to_dict())])
+        dataset._info = info
+        return dataset
 
     def to_dict(self) -> dict[str, str | None]:
         """As plain values, for JSON."""

@@ -136,7 +136,7 @@ def publication(
     table, drawn = None, {}
     if before is not None:
         before = _with_scores(before, selection)
-        table = describe(before, subset, seed=selection.seed)
+        table = describe(before, subset, columns=_scores(before, selection), seed=selection.seed)
         drawn = _pictures(before, subset, selection) if pictures else {}
     shards = _write_shards(subset, folder)
     card = card_text(
@@ -231,18 +231,22 @@ def _with_scores(pool: Dataset, selection: Selection) -> Dataset:
     return score(pool, todo) if todo else pool
 
 
+def _scores(pool: Dataset, selection: Selection) -> list[str]:
+    """The columns of numbers that the strategy read, then the other columns of floats."""
+    kinds = {name: str(getattr(feature, "dtype", "")) for name, feature in pool.features.items()}
+    read = [n for n in selection.columns if kinds.get(n, "").startswith(("float", "int", "uint"))]
+    floats = [n for n, kind in kinds.items() if kind.startswith("float") and not n.startswith("selection_")]
+    return list(dict.fromkeys([*read, *floats]))
+
+
 def _pictures(pool: Dataset, subset: Dataset, selection: Selection) -> dict[str, bytes]:
-    kinds = pool.features
-    numbers = [n for n in kinds if str(getattr(kinds[n], "dtype", "")).startswith("float")]
-    read = [n for n in selection.columns if n in numbers]
-    vectors = [n for n in kinds if is_vector(kinds[n])]
-    read_vectors = [n for n in selection.columns if n in vectors]
+    vectors = [name for name in (*selection.columns, *pool.column_names) if is_vector(pool.features.get(name))]
     return draw(
         pool,
         subset,
-        embedding=next(iter([*read_vectors, *vectors]), None),
-        scores=[*read, *(n for n in numbers if n not in read and not n.startswith("selection_"))],
-        source="source" if "source" in kinds else None,
+        embedding=vectors[0] if vectors else None,
+        scores=_scores(pool, selection),
+        source="source" if "source" in pool.column_names else None,
         seed=selection.seed,
     )
 
