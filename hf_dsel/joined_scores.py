@@ -22,6 +22,7 @@ from hf_dsel.progress import count, say
 from hf_dsel.row_keys import KEY_VERSION, RowKeys, halves_of, places, row_keys
 from hf_dsel.rows import text_columns
 from hf_dsel.score_files import FORMAT, KEY, RECORD, status_of
+from hf_dsel.scorer_marks import scorers_of, with_marks
 
 NONE = "no published score of this row"
 _BATCH = 65_536
@@ -79,7 +80,9 @@ def with_scores(
     if not found:
         raise NothingJoined(_nothing(dataset, keys, record, os.fspath(repo_or_dir)))
     say(f"{found:,} of {count(len(dataset), 'row')} have a published score")
-    return concatenate_datasets([dataset, _taken(lines.select_columns(names), at)], axis=1)
+    joined = concatenate_datasets([dataset, _taken(lines.select_columns(names), at)], axis=1)
+    makers = {name: column["made_by"] for name, column in record["columns"].items() if column["made_by"]}
+    return with_marks(joined, scorers_of(dataset) | {name: how for name, how in makers.items() if name in names})
 
 
 def _taken(lines: Dataset, at: IntArray) -> Dataset:
@@ -163,7 +166,7 @@ def _refuse_clash(dataset: Dataset, names: Sequence[str], columns: Sequence[str]
 
 def _nothing(dataset: Dataset, keys: RowKeys, record: dict[str, Any], place: str) -> str:
     source, columns = record["source"], ", ".join(text_columns(dataset.column_names))
-    of = f" of {source['name']}" if source["name"] else ""
+    of = f" of {record['origin']['repo']}" if record["origin"] else ""
     text = (
         f"none of the {count(len(dataset), 'row')} (read as {keys.format_name}, from {columns}) is among the "
         f"{record['rows']:,} of {place}, which were made from rows{of} read as {source['format']}, from "

@@ -14,10 +14,11 @@ from datasets import Dataset
 from huggingface_hub import CommitInfo
 
 from hf_dsel.fetching import Head, head_of
+from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
 from hf_dsel.publishing import publish
 from hf_dsel.score_files import RECORD, score_columns, write_scores
-from hf_dsel.score_makers import makers
+from hf_dsel.scorer_marks import made_by, scorers_of
 from hf_dsel.scores_card import scores_card
 
 
@@ -42,8 +43,10 @@ def save_scores(
         folder: a new or empty one.
         columns: which to write. None: numbers that have a `_status` beside them, as scorers write them. Vectors are
             written when they are named.
-        scorers: the scorers that made the columns, for the record. What `hf_dsel.score` just computed is known.
-        source: the name of the dataset, such as "tatsu-lab/alpaca".
+        scorers: the scorers that made the columns, for the record. Those of `hf_dsel.score` are known as long as the
+            dataset was not written to a file of its own.
+        source: where the rows are on the Hub, such as "tatsu-lab/alpaca" or "tatsu-lab/alpaca@revision". Of what
+            `load_dataset` read it is known.
         license: of the scores.
         overwrite: replace scores that the folder holds.
 
@@ -148,12 +151,13 @@ def _prepare(
     if not isinstance(dataset, Dataset):
         raise TypeError(f"scores are published of a Dataset (one split), got {type(dataset).__name__}")
     chosen = score_columns(dataset, columns)
-    made_by = makers(dataset, chosen, [scorers] if callable(scorers) else scorers)
-    unknown = [name for name in chosen if made_by[name] is None]
+    origin = Origin.parse(source) if source else Origin.of(dataset)
+    marks = scorers_of(dataset) | made_by([scorers] if callable(scorers) else scorers)
+    unknown = [name for name in chosen if name not in marks]
     if unknown:
         say(f"what made {', '.join(unknown)} is not recorded; name it with scorers=[...]")
     folder.mkdir(parents=True)
-    record = write_scores(dataset, folder, chosen, made_by=made_by, source=source)
+    record = write_scores(dataset, folder, chosen, marks=marks, origin=origin)
     features = Dataset.from_parquet(str(folder / record["files"][0])).features  # as anyone will read them
     card = scores_card(record, features, repo_id=repo_id, license=license, previous=previous)
     (folder / "README.md").write_text(card, encoding="utf-8")

@@ -19,6 +19,7 @@ from datasets import Dataset, Features, List, Value
 
 from hf_dsel import rows
 from hf_dsel.columns import MissingColumn, read_column
+from hf_dsel.origin import Origin
 from hf_dsel.progress import bar, count, say
 from hf_dsel.row_keys import KEY_VERSION, WHAT, RowKeys, hex_keys, row_keys
 from hf_dsel.selection import Source, installed_versions, is_vector
@@ -36,9 +37,11 @@ def score_columns(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
     """The columns to publish; by default numbers that have a `_status` beside them, and the `_turns` of these.
 
     Raises:
+        UnknownFormat: the rows are in no format that hf_dsel reads.
         MissingColumn: no such column.
         ValueError: a column of text, or of the dataset's own text; none to publish.
     """
+    rows.detect(dataset.column_names)
     features, text = dataset.features, rows.text_columns(dataset.column_names)
     if columns is None:
         scored = [n for n, f in features.items() if f"{n}_status" in features and _is_number(f) and n not in text]
@@ -66,7 +69,7 @@ def score_columns(dataset: Dataset, columns: Sequence[str] | None) -> list[str]:
 
 
 def write_scores(
-    dataset: Dataset, folder: Path, columns: Sequence[str], *, made_by: Mapping[str, Any], source: str | None
+    dataset: Dataset, folder: Path, columns: Sequence[str], *, marks: Mapping[str, Any], origin: Origin | None
 ) -> dict[str, Any]:
     """The parquet files and the record, in a folder that is there; the record is returned.
 
@@ -87,9 +90,10 @@ def write_scores(
     record = {
         "hf_dsel_scores": FORMAT,
         "key": {"version": KEY_VERSION, "what": WHAT},
-        "source": {"name": source, "format": keys.format_name, **asdict(Source.of(dataset))},
+        "source": {"format": keys.format_name, **asdict(Source.of(dataset))},
+        "origin": None if origin is None else origin.to_dict(),
         "rows": len(kept),
-        "columns": {name: {"type": _type(features[name]), "made_by": made_by.get(name)} for name in columns},
+        "columns": {name: {"type": _type(features[name]), "made_by": marks.get(name)} for name in columns},
         "left_out": keys.problems,
         "copies": copies,
         "files": files,

@@ -8,8 +8,9 @@ from typing import Any
 
 from datasets import Features
 
-from hf_dsel.card_code import pip_line
-from hf_dsel.card_markdown import code, cut, fenced, plain, table
+from hf_dsel.card_code import load_line, pip_line
+from hf_dsel.card_markdown import code, fenced, plain
+from hf_dsel.card_sections import _scorers
 from hf_dsel.short_card import short_card
 
 
@@ -28,7 +29,7 @@ def scores_card(
         "## Join\n\nTo any copy of the source: in another order, a part of it, with more rows, or in another of the "
         "formats that hf_dsel reads. Rows without a published score get null, and a status that says so.",
         fenced(pip_line(record["versions"]), "bash"),
-        fenced(_lines(repo_id, record["source"]["name"]), "python"),
+        fenced(_lines(repo_id, record["origin"]), "python"),
         f"## Columns\n\n{_columns(record)}",
         f"## Key\n\n`key` is {record['key']['what']}. Text counts to the letter. The file `hf_dsel_scores.json` holds "
         "all of this for programs.",
@@ -41,7 +42,8 @@ def scores_card(
 
 def _what(record: Mapping[str, Any]) -> str:
     source, copies = record["source"], record["copies"]
-    name = code(source["name"]) if source["name"] else "a dataset that was not named"
+    origin = record["origin"]
+    name = code(origin["repo"]) if origin else "a dataset that is not on the Hub"
     columns = ", ".join(code(c) for c in source["columns"])
     text = [
         f"Scores of {record['rows']:,} distinct rows, without the rows. They were computed on {name}: "
@@ -60,22 +62,13 @@ def _what(record: Mapping[str, Any]) -> str:
     return " ".join(text)
 
 
-def _lines(repo_id: str, source: str | None) -> str:
-    pool = f'load_dataset("{source}", split="train")' if source else 'load_dataset("THE/SOURCE", split="train")'
+def _lines(repo_id: str, origin: Mapping[str, Any] | None) -> str:
     return (
-        f"import hf_dsel\nfrom datasets import load_dataset\n\npool = {pool}\n"
+        f"import hf_dsel\nfrom datasets import load_dataset\n\n{load_line(origin)}\n"
         f'pool = hf_dsel.with_scores(pool, "{repo_id}")'
     )
 
 
 def _columns(record: Mapping[str, Any]) -> str:
-    body = []
-    for name, column in record["columns"].items():
-        made_by = dict(column["made_by"] or {})
-        scorer, model = made_by.pop("scorer", made_by.pop("callable", None)), made_by.pop("model", None)
-        settings = ", ".join(f"{k}={v!r}" for k, v in made_by.items() if v is not None)
-        body.append([
-            code(name), code(column["type"]), code(scorer) if scorer else "not recorded",
-            code(str(model)) if model else "", code(cut(settings, 300)) if settings else "",
-        ])  # fmt: skip
-    return table(["column", "type", "scorer", "model", "settings"], body)
+    makers = {name: column["made_by"] or {} for name, column in record["columns"].items()}
+    return _scorers({"scorers": makers})

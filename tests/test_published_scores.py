@@ -1,0 +1,362 @@
+"""Scores apart from rows: keys of what rows say, files without text, and the join to any copy of the source."""
+
+import hashlib
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, Features, List, Value, load_dataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hf_dsel.columns import BadColumn, MissingColumn
+from hf_dsel.fetching import NotFetched
+from hf_dsel.joined_scores import NONE, NothingJoined, with_scores
+from hf_dsel.published_scores import push_scores, save_scores
+from hf_dsel.publishing import NotPublished
+from hf_dsel.row_keys import hex_keys, places, row_keys
+from hf_dsel.rows import UnknownFormat
+from hf_dsel.scorer_marks import scorers_of
+from hf_dsel.scorers import Length
+from hf_dsel.scoring import score
+
+from .hub_stand_in import READ
+
+SECRET = "Zebra quokka"
+
+
+def pool(n=12, begin=0, **columns):
+    """Alpaca rows with scores as scorers write them, vectors and a text that must not leak."""
+    numbers = range(begin, begin + n)
+    rows = {
+        "id": [f"id-{i}" for i in numbers],
+        "instruction": [f"{SECRET} {i}?" for i in numbers],
+        "input": ["" if i % 2 else f"with {i}" for i in numbers],
+        "output": [f"Answer {i} é 漢" for i in numbers],
+        "ifd": [None if i % 5 == 4 else i / 7 for i in numbers],
+        "ifd_status": ["the response is empty" if i % 5 == 4 else "ok" for i in numbers],
+        "quality": [float(i) for i in numbers],
+        "quality_turns": [[float(i)] * (i % 3) for i in numbers],
+        "quality_status": ["ok" for _ in numbers],
+        "embedding": [[float(i), 1.0, -1.0] for i in numbers],
+    }
+    kinds = {"ifd": Value("float32"), "quality": Value("float64"), "quality_turns": List(Value("float32"))}
+    kinds |= {"embedding": List(Value("float32"), length=3)}
+    return Dataset.from_dict(
+        rows | columns,
+        Features({n: kinds.get(n, Value("string")) for n in rows} | {n: Value("string") for n in columns}),
+    )
+
+
+def keys(dataset):
+    found = row_keys(dataset)
+    digits = hex_keys(found, np.arange(len(dataset))).to_pylist()
+    return [d if ok else None for d, ok in zip(digits, found.readable, strict=True)]
+
+
+def chat(*texts, system=None):
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+    return [{"role": "system", "content": system}, *messages] if system else messages
+
+
+def plain(dataset):
+    return dataset.select_columns(["instruction", "input", "output"])
+
+
+def as_messages(dataset):
+    return Dataset.from_dict(
+        {
+            "messages": [
+                chat(f"{a}\n{b}" if b else a, c)
+                for a, b, c in zip(*(dataset[n][:] for n in ("instruction", "input", "output")), strict=True)
+            ]
+        }
+    )
+
+
+def test_a_key_is_the_hash_that_the_card_describes():
+    said = json.dumps([[["user", "Hé?\nx"], ["assistant", "Yes"]], [1]], ensure_ascii=False, separators=(",", ":"))
+    assert keys(Dataset.from_dict({"instruction": ["Hé?"], "input": ["x"], "output": ["Yes"]})) == [
+        hashlib.sha256(said.encode()).hexdigest()[:32]
+    ]
+
+
+def test_the_same_turns_have_the_same_key_in_every_format():
+    same = [
+        {"instruction": ["Hi"], "output": ["Yo"], "id": ["a"]},
+        {"instruction": ["Hi"], "input": [""], "output": ["Yo"]},
+        {"instruction": ["Hi"], "context": [""], "response": ["Yo"]},
+        {"messages": [chat("Hi", "Yo")]},
+        {"messages": [json.dumps(chat("Hi", "Yo"))]},
+        {"conversations": [[{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Yo"}]]},
+        {"prompt": ["Hi"], "completion": ["Yo"]},
+        {"prompt": [chat("Hi")], "completion": [[{"role": "assistant", "content": "Yo"}]]},
+    ]
+    assert len({keys(Dataset.from_dict(rows))[0] for rows in same}) == 1
+    pairs = [
+        {"prompt": ["Hi"], "chosen": ["Yo"], "rejected": ["No"]},
+        {"prompt": [chat("Hi")], "chosen": [[chat("", "Yo")[1]]], "rejected": [[chat("", "No")[1]]]},
+        {"chosen": [chat("Hi", "Yo")], "rejected": [chat("Hi", "No")]},
+        {"prompt": ["Hi"], "chosen": [chat("Hi", "Yo")], "rejected": [chat("Hi", "No")]},
+    ]
+    assert len({keys(Dataset.from_dict(rows))[0] for rows in pairs}) == 1
+
+
+def test_other_text_other_turns_other_sides_have_other_keys():
+    others = [
+        {"messages": [chat("Hi", "Yo")]},
+        {"messages": [chat("Hi", "Yo", system="Be kind")]},
+        {"messages": [chat("Hi ", "Yo")]},
+        {"messages": [chat("Hi", "Yo", "And", "No")]},
+        {"prompt": [chat("Hi", "Yo", "And")], "completion": ["No"]},  # one turn, not two: other scores
+        {"messages": [chat("Hi", "Yo", "And")]},
+        {"prompt": ["Hi"]},
+        {"prompt": ["Hi"], "completion": [""]},
+        {"prompt": ["HiYo"]},
+        {"text": ["Hi"]},
+        {"prompt": ["Hi"], "chosen": ["Yo"], "rejected": ["No"]},
+        {"prompt": ["Hi"], "chosen": ["No"], "rejected": ["Yo"]},
+    ]
+    found = [keys(Dataset.from_dict(rows))[0] for rows in others]
+    assert len(set(found)) == len(others) and None not in found
+
+
+def test_rows_that_cannot_be_read_have_no_key_and_a_reason():
+    found = row_keys(Dataset.from_dict({"messages": [chat("Hi", "Yo"), [], [{"role": "oracle", "content": "x"}]]}))
+    assert found.readable.tolist() == [True, False, False]
+    assert sum(found.problems.values()) == 2 and "the conversation is empty" in found.problems
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, 30), max_size=40), st.lists(st.integers(0, 30), min_size=1, max_size=31, unique=True))
+def test_places_equals_a_dictionary(rows, published):
+    ours = row_keys(Dataset.from_dict({"text": [f"t{i}" for i in rows]}, Features({"text": Value("string")})))
+    theirs = row_keys(Dataset.from_dict({"text": [f"t{i}" for i in published]}))
+    slow = {number: place for place, number in enumerate(published)}
+    assert places(ours, theirs.high, theirs.low).tolist() == [slow.get(i, -1) for i in rows]
+
+
+def test_places_tells_keys_apart_that_share_a_half():
+    ours = row_keys(Dataset.from_dict({"text": ["a", "b", "c"]}))
+    ours.high[:] = 7
+    low = ours.low[[2, 0]].copy()
+    assert places(ours, np.array([7, 7], np.uint64), low).tolist() == [1, -1, 0]
+
+
+def test_saved_and_joined_to_the_same_rows(tmp_path):
+    full = pool(30)
+    save_scores(full, tmp_path / "scores", source="me/pool", license="mit")
+    joined = with_scores(plain(full), tmp_path / "scores")
+    names = ["ifd", "ifd_status", "quality", "quality_status", "quality_turns"]
+    assert sorted(set(joined.column_names) - {"instruction", "input", "output"}) == names
+    for name in names:
+        assert joined[name][:] == full[name][:]
+        assert joined.features[name] == full.features[name]
+
+
+@pytest.mark.parametrize("copy", ["other order", "a part", "more rows", "messages", "a file", "a view", "twice"])
+def test_joined_to_any_copy(tmp_path, copy):
+    full = pool(30)
+    slow = {f"{a}|{b}|{c}": x for a, b, c, x in zip(*(full[n][:] for n in ("instruction", "input", "output", "ifd")),
+                                                    strict=True)}  # fmt: skip
+    save_scores(full, tmp_path / "scores", ["ifd"])
+    at = np.random.default_rng(0).permutation(30)
+    other = {
+        "other order": lambda: Dataset.from_dict(plain(full).select(at)[:]),
+        "a part": lambda: plain(full).select([7, 3, 4]),
+        "more rows": lambda: plain(pool(50, begin=-10)),
+        "messages": lambda: plain(full),
+        "a file": lambda: (plain(full).to_json(tmp_path / "a.jsonl"), load_dataset(
+            "json", data_files=str(tmp_path / "a.jsonl"), split="train", cache_dir=str(tmp_path / "cache")))[1],
+        "a view": lambda: plain(full).shuffle(seed=1).select(range(9)),
+        "twice": lambda: plain(full).select([5, 5, 1]),
+    }[copy]()  # fmt: skip
+    expected = [slow.get(f"{r['instruction']}|{r['input']}|{r['output']}", "none") for r in other]
+    joined = with_scores(as_messages(other) if copy == "messages" else other, tmp_path / "scores")
+    assert joined["ifd"][:] == [None if x == "none" else x for x in expected]
+    for x, status in zip(expected, joined["ifd_status"][:], strict=True):
+        assert status == (NONE if x == "none" else "the response is empty" if x is None else "ok")
+    assert len(joined) == len(other) and (copy != "more rows" or expected.count("none") == 20)
+
+
+def test_vectors_when_they_are_named(tmp_path):
+    full = pool(9)
+    save_scores(full, tmp_path / "scores", ["embedding", "ifd"])
+    joined = with_scores(plain(full).select([8, 2]), tmp_path / "scores", ["embedding"])
+    assert joined["embedding"][:] == [[8, 1, -1], [2, 1, -1]]
+    assert joined.features["embedding"] == full.features["embedding"] and "ifd" not in joined.column_names
+    more = with_scores(plain(pool(3, begin=8)), tmp_path / "scores", ["embedding"])
+    assert more["embedding"][:] == [[8, 1, -1], None, None] and more["embedding_status"][:] == ["ok", NONE, NONE]
+
+
+def test_no_text_of_the_source_is_in_any_file(tmp_path):
+    quoting = [f"the reply is '{SECRET} x', not a number", *["ok"] * 11]
+    full = pool().remove_columns("ifd_status").add_column("ifd_status", quoting)
+    folder = save_scores(full, tmp_path / "scores", ["ifd", "quality", "embedding"], source="me/pool")
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    assert len(files) == 3
+    for path in files:
+        if path.suffix == ".parquet":
+            text = json.dumps(pq.read_table(path).to_pydict(), ensure_ascii=False) + str(pq.read_schema(path).metadata)
+        else:
+            text = path.read_text()
+        for word in ("Zebra", "quokka", "Answer", "漢", "id-1"):
+            assert word not in text, (path, word)
+    assert with_scores(plain(full), folder)["ifd_status"][0] == "the reply is '...', not a number"
+    for column in ("output", "id", "ifd_status"):
+        with pytest.raises(ValueError, match="never text"):
+            save_scores(full, tmp_path / "other", ["ifd", column])
+    assert not (tmp_path / "other").exists()
+
+
+def test_copies_of_a_row_have_one_line_by_a_rule(tmp_path, capfd):
+    full = pool(4)
+    text = plain(full).select([0, 1, 0, 2, 1, 3, 0])
+    numbers = [None, 1.0, 5.0, 2.0, 1.0, 3.0, 5.5]
+    status = ["timed out", *["ok"] * 6]
+    full = text.add_column("s", numbers).add_column("s_status", status)
+    record = json.loads((save_scores(full, tmp_path / "scores") / "hf_dsel_scores.json").read_text())
+    assert record["rows"] == 4 and record["copies"]["rows"] == 3
+    assert record["copies"]["differ"] == {"s": {"rows": 2, "largest": 0.5}}
+    assert "s: other than published in 2 copies" in capfd.readouterr().err
+    joined = with_scores(text, tmp_path / "scores")
+    assert joined["s"][:] == [5.0, 1.0, 5.0, 2.0, 1.0, 3.0, 5.0]  # the first of the copies that have a score
+    assert "2 had another" in (tmp_path / "scores" / "README.md").read_text()
+
+
+def test_what_made_the_columns_is_recorded(tmp_path):
+    scored = score(plain(pool()), Length(of="response", unit="words"), cache_dir=tmp_path / "cache")
+    record = json.loads((save_scores(scored, tmp_path / "a") / "hf_dsel_scores.json").read_text())
+    assert record["columns"]["response_words"]["made_by"]["unit"] == "words"
+    read_back = Dataset.from_dict(scored[:])
+    named = save_scores(read_back, tmp_path / "b", scorers=Length(of="response", unit="words"))
+    again = json.loads((named / "hf_dsel_scores.json").read_text())
+    assert again["columns"] == record["columns"] and again["source"]["sha256"] == record["source"]["sha256"]
+    joined = with_scores(plain(pool()), named)
+    assert scorers_of(joined) == scorers_of(scored) and len(scorers_of(joined)) == 1
+    nobody = json.loads((save_scores(read_back, tmp_path / "c") / "hf_dsel_scores.json").read_text())
+    assert nobody["columns"]["response_words"]["made_by"] is None
+    assert "nobody recorded" in (tmp_path / "c" / "README.md").read_text()
+
+
+def test_what_cannot_be_saved(tmp_path):
+    full, place = pool(), tmp_path / "scores"
+    with pytest.raises(ValueError, match="name the columns"):
+        save_scores(plain(full), place)
+    with pytest.raises(MissingColumn, match="no column 'idf'"):
+        save_scores(full, place, ["idf"])
+    with pytest.raises(ValueError, match="give a list of names"):
+        save_scores(full, place, "ifd")
+    with pytest.raises(BadColumn, match="NaN"):
+        save_scores(plain(full).add_column("s", [float("nan")] * 12), place, ["s"])
+    with pytest.raises(UnknownFormat):
+        save_scores(full.select_columns(["ifd", "ifd_status"]), place)
+    with pytest.raises(ValueError, match="none of the 2 rows can be read: 2 x the conversation is empty"):
+        save_scores(Dataset.from_dict({"messages": [[], []], "s": [1.0, 2.0]}), place, ["s"])
+    with pytest.raises(TypeError, match="one split"):
+        save_scores({"train": full}, place)
+    assert not any(tmp_path.iterdir())
+    place.mkdir()
+    (place / "mine.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"holds mine.txt already; give a new or empty"):
+        save_scores(full, place, overwrite=True)
+    save_scores(full, tmp_path / "b")
+    with pytest.raises(ValueError, match="or overwrite=True"):
+        save_scores(full, tmp_path / "b")
+    save_scores(pool(3), tmp_path / "b", overwrite=True)
+    assert json.loads((tmp_path / "b" / "hf_dsel_scores.json").read_text())["rows"] == 3
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "scores"]
+
+
+def test_what_cannot_be_joined(tmp_path):
+    full = pool()
+    place = save_scores(full, tmp_path / "scores")
+    with pytest.raises(ValueError, match=r"has ifd, ifd_status already.*remove_columns.*columns=\['quality'"):
+        with_scores(full.select_columns(["instruction", "output", "ifd", "ifd_status"]), place)
+    with pytest.raises(MissingColumn, match="no score 'idf'; it has ifd, quality"):
+        with_scores(plain(full), place, ["idf"])
+    with pytest.raises(NothingJoined, match=r"none of the 12 rows \(read as text, from text\).*read as alpaca"):
+        with_scores(Dataset.from_dict({"text": full["output"][:]}), place)
+    with pytest.raises(NotFetched, match="no folder"):
+        with_scores(plain(full), "./nowhere")
+    with pytest.raises(NothingJoined, match="holds no hf_dsel_scores.json"):
+        with_scores(plain(full), tmp_path)
+    next((place / "data").iterdir()).unlink()
+    with pytest.raises(NothingJoined, match="is missing"):
+        with_scores(plain(full), place)
+    (place / "hf_dsel_scores.json").write_text('{"hf_dsel_scores": 1')
+    with pytest.raises(NothingJoined, match="is damaged"):
+        with_scores(plain(full), place)
+
+
+def test_pushed_loaded_and_joined(hub):
+    full = pool(20)
+    made = push_scores(full, "user/scores", source="me/pool", license="cc-by-4.0")
+    repo = hub.repos["dataset", "user/scores"]
+    assert repo.private and len(repo.commits) == 2 and repo.head.oid == made.oid
+    assert repo.head.title == "hf_dsel: ifd, quality, quality_turns of 20 rows"
+    lines = load_dataset("user/scores", split="train")
+    assert lines.column_names[0] == "key" and len(lines) == 20 and lines.features["ifd"] == Value("float32")
+    card = repo.head.files["README.md"].decode()
+    assert "license: cc-by-4.0" in card and 'with_scores(pool, "user/scores")' in card and "me/pool" in card
+    hub.make("user/scores", {"README.md": card.replace("# scores\n", "# My scores\n").encode()})
+    more = full.map(lambda row: {"quality": row["quality"] * 2})
+    push_scores(more, "user/scores")
+    assert (
+        "# My scores\n" in repo.head.files["README.md"].decode()
+        and "cc-by-4.0" in repo.head.files["README.md"].decode()
+    )
+    assert with_scores(plain(full), "user/scores")["quality"][:] == more["quality"][:]
+    old = with_scores(plain(full), "user/scores", ["quality"], revision=made.oid)
+    assert old["quality"][:] == full["quality"][:]
+    assert not any(SECRET.encode() in body for body in hub.sent)
+
+
+def test_a_push_takes_nothing_away_unasked(hub):
+    push_scores(pool(20), "user/scores")
+    before = hub.files("user/scores")
+    with pytest.raises(ValueError, match="ifd, which these do not have and which would be lost"):
+        push_scores(pool(20), "user/scores", ["quality", "quality_turns"])
+    with pytest.raises(ValueError, match="the scores of 20 rows, these are of 5"):
+        push_scores(pool(5), "user/scores")
+    hub.make("user/data", {"data/train.csv": b"a,b"})
+    with pytest.raises(ValueError, match=r"holds data/train.csv and no hf_dsel_scores"):
+        push_scores(pool(5), "user/data")
+    assert hub.files("user/scores") == before and set(hub.files("user/data")) == {"data/train.csv"}
+    push_scores(pool(5), "user/scores", ["quality"], replace=True)
+    assert with_scores(plain(pool(5)), "user/scores").column_names[3:] == ["quality", "quality_status"]
+
+
+def test_a_push_that_breaks_changes_nothing(hub):
+    push_scores(pool(5), "user/scores")
+    before, commits = hub.files("user/scores"), len(hub.repos["dataset", "user/scores"].commits)
+    hub.break_upload = hub.uploads + 1
+    with pytest.raises(NotPublished, match="Nothing was changed"):
+        push_scores(pool(9), "user/scores")
+    hub.break_upload = None
+    hub.meanwhile = lambda: hub.make("user/scores", {"notes.txt": b"x"})
+    with pytest.raises(NotPublished, match="somebody else changed"):
+        push_scores(pool(9), "user/scores")
+    assert len(hub.repos["dataset", "user/scores"].commits) == commits + 1
+    assert {n: f for n, f in hub.files("user/scores").items() if n != "notes.txt"} == before
+    hub.sign_in(None)
+    with pytest.raises(NotPublished, match="needs a token"):
+        push_scores(pool(9), "user/scores")
+    hub.sign_in(READ)
+    with pytest.raises(NotPublished, match="role read"):
+        push_scores(pool(9), "user/other")
+    assert ("dataset", "user/other") not in hub.repos
+
+
+def test_what_cannot_be_fetched(hub):
+    push_scores(pool(5), "user/scores")
+    hub.sign_in(None)
+    with pytest.raises(NotFetched, match="on the Hub that this token may read"):
+        with_scores(plain(pool(5)), "user/scores")
+    hub.sign_in(READ)
+    with pytest.raises(NotFetched, match="no dataset 'user/nothing'"):
+        with_scores(plain(pool(5)), "user/nothing")
+    with pytest.raises(NotFetched, match="no revision 'v9'"):
+        with_scores(plain(pool(5)), "user/scores", revision="v9")
