@@ -39,8 +39,8 @@ def pool():
     )  # fmt: skip
 
 
-def test_there_are_seven_blocks():
-    assert len(BLOCKS) == 7
+def test_there_are_eight_blocks():
+    assert len(BLOCKS) == 8
 
 
 def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
@@ -108,6 +108,13 @@ def test_reselect(pool, tiny_qwen2, tmp_path, monkeypatch):
     exec(BLOCKS[6].replace("k=6000", "k=5").replace('"ceiling": 1', '"ceiling": 9'), names)
     assert [len(s) for s in names["reselect"].selections.values()] == [5, 5]
     assert len(list((tmp_path / "out" / "selections").iterdir())) == 2
+
+
+def test_publish(hub, pool, capsys):
+    names = {"pool": pool, "subset": pool.select_by("random", k=5), "hf_dsel": hf_dsel}
+    exec(BLOCKS[7].replace("me/", "user/"), names)
+    assert names["again"].to_dict() == names["subset"].to_dict() and "hf_dsel/map.png" in hub.files("user/alpaca-1k")
+    assert "the rows are what the record produces" in capsys.readouterr().out
 
 
 def test_every_strategy_has_a_row_and_every_scorer_is_named():
