@@ -93,6 +93,8 @@ def push_to_hub(
         NotPublished: no token, a token without rights, a connection that broke; nothing was changed.
         CardEdited: somebody edited the part of the card that is generated.
     """
+    if not isinstance(subset, Dataset):
+        raise TypeError(f"push_to_hub takes a Dataset, got {type(subset).__name__}; push one split, to one repository")
     head = head_of(repo_id, token)
     with tempfile.TemporaryDirectory() as folder:
         made = publication(

@@ -26,7 +26,9 @@ def with_marks(dataset: Dataset, marks: Mapping[str, Mapping[str, Any]]) -> Data
     kept = [line for line in (dataset.info.description or "").splitlines() if not line.startswith(_MARK)]
     there = {name: dict(how) for name, how in marks.items() if name in dataset.column_names}
     info = dataset.info.copy()
-    info.description = "\n".join([*kept, *([_MARK + json.dumps(there, ensure_ascii=False)] if there else [])])
+    info.description = "\n".join(
+        [*kept, *([_MARK + json.dumps(there, ensure_ascii=False, default=str)] if there else [])]
+    )
     dataset._info = info
     return dataset
 

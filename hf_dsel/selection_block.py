@@ -154,7 +154,8 @@ class SelectionBlock:
             raise BadConfig(f"no row fulfils {' and '.join(map(str, self.conditions))}")
         record = select(scored.select(kept), self.strategy, **options)
         left_out = {**failed, **record.left_out}
-        return replace(record, indices=kept[record.indices], source=Source.of(scored), left_out=left_out)
+        where = tuple(map(str, self.conditions))
+        return replace(record, indices=kept[record.indices], source=Source.of(scored), left_out=left_out, where=where)
 
     def comparison(self, scored: Dataset, record: Selection) -> Comparison:
         """The table for this selection: the columns that the strategy read and those that the scorers wrote."""

@@ -125,5 +125,5 @@ def test_model_and_its_commit(tiny_qwen2, tmp_path, monkeypatch):
 
 def test_a_record_of_before_still_loads():
     text = hf_dsel.select(Dataset.from_dict({"text": ["a", "b"]}), "random", k=1).to_json()
-    old = text.replace('"scorers": {}, "origin": null, ', "")
+    old = text.replace('"scorers": {}, "origin": null, "where": [], ', "")
     assert old != text and hf_dsel.Selection.from_json(old).scorers == {}

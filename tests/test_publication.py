@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from datasets import Dataset, Features, List, Value, load_dataset
+from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
 
 import hf_dsel
 from hf_dsel.card import CardEdited
@@ -285,3 +285,44 @@ def test_digests_do_not_depend_on_parquet_or_the_order_of_columns(tmp_path):
         {"v": [[0.5, 1.25]], "text": ["a"]}, Features({"v": List(Value("float16"), length=2), "text": Value("string")})
     )
     assert len(set(row_digests(half) + row_digests(half.select_columns("text")) + row_digests(mixed))) == 4
+
+
+def test_pairs_conditions_and_a_clone_in_a_folder(hub, tmp_path, monkeypatch):
+    from hf_dsel.selection_block import SelectionBlock
+
+    said = {"prompt": ["a?", "b?", "c?", "d?"], "chosen": ["yes"] * 4, "rejected": ["no", "nö", "non", "нет"]}
+    pairs = Dataset.from_dict(said | {"margin": [1.0, 0.5, float("nan"), 2.0]}).map(
+        lambda row: {"margin": None if row["margin"] != row["margin"] else row["margin"]}
+    )
+    block = SelectionBlock.of(
+        {"strategy": "top_k", "k": 2, "params": {"column": "margin"}, "where": ["margin < 1.5"]}, "x"
+    )
+    record = block.pick(pairs)
+    assert record.where == ("margin < 1.5",) and record.indices.tolist() == [0, 1]
+    hf_dsel.push_to_hub(record.apply(pairs), "user/pairs", pool=pairs, license="mit", pictures=False)
+    assert "among the rows with margin < 1.5" in str(hf_dsel.verify("user/pairs", source=pairs))
+    clone = tmp_path / "clone"
+    for name, content in hub.files("user/pairs").items():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_bytes(content)
+    hub.sign_in(None)
+    assert hf_dsel.load(clone).to_dict() == record.apply(pairs).to_dict()
+    assert hf_dsel.verify(clone, source=pairs)
+
+
+def test_a_pool_that_is_gone_is_not_held(hub, source):
+    import gc
+
+    pool = load_dataset("user/pool", split="train")
+    subset = pool.select_by("random", k=3).map(lambda row: {"more": 1})
+    assert hf_dsel.selection.pool_of(subset) is pool
+    del pool
+    gc.collect()
+    with pytest.raises(hf_dsel.CannotPublish, match="pass pool="):
+        hf_dsel.push_to_hub(subset, "user/best")
+
+
+def test_not_a_dataset(hub, pool):
+    with pytest.raises(TypeError, match="push one split"):
+        hf_dsel.push_to_hub(DatasetDict(train=pool), "user/best")
+    assert hub.requests[-1][1] != "/api/repos/create"
