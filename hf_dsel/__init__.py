@@ -19,8 +19,11 @@ from hf_dsel.describing import describe
 from hf_dsel.description import Description
 from hf_dsel.endpoint import BudgetSpent, Endpoint, EndpointDown
 from hf_dsel.evolving import evolve
+from hf_dsel.fetching import NotFetched
+from hf_dsel.joined_scores import NothingJoined, with_scores
 from hf_dsel.loading import NoRecord, load
 from hf_dsel.publication import CannotPublish, push_to_hub
+from hf_dsel.published_scores import push_scores, save_scores
 from hf_dsel.publishing import NotPublished
 from hf_dsel.rows import UnknownFormat
 from hf_dsel.scorers import (
@@ -50,10 +53,11 @@ __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CannotPublish", "CannotVerify",
     "CausalLM", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Judge",
-    "Length", "MissingColumn", "NGrams", "NoRecord", "NotPublished", "OtherKind", "OtherScores", "Perplexity", "Picks",
-    "Reselect", "Reward", "Selection", "Shortfall", "Strategy", "TrainingDynamics", "UnknownFormat", "WrongBank",
-    "WrongSource", "describe", "evolve", "load", "push_to_hub", "score", "select", "select_by", "selection_of",
-    "strategy_names", "to_trl", "train_scorer", "verify",
+    "Length", "MissingColumn", "NGrams", "NoRecord", "NotFetched", "NotPublished", "NothingJoined", "OtherKind",
+    "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall", "Strategy",
+    "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "load", "push_scores",
+    "push_to_hub", "save_scores", "score", "select", "select_by", "selection_of", "strategy_names", "to_trl",
+    "train_scorer", "verify", "with_scores",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

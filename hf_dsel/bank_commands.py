@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""What `hf-dsel bank init`, `update`, `show` and `export` do with their options."""
+"""What `hf-dsel bank init`, `update`, `show`, `export`, `push` and `pull` do with their options."""
 
 from __future__ import annotations
 
@@ -124,6 +124,34 @@ def export(options: dict[str, Any]) -> int:
     return 0
 
 
+def push(options: dict[str, Any]) -> int:
+    """`hf-dsel bank push`: the bank's rows, its state and a card on the Hub, in one commit."""
+    folder, repo = _folder(options, "push"), _repo(options, "push")
+    bank = _loaded(folder)
+    given = {name: options[name] for name in ("license", "message") if options.get(name) is not None}
+    if is_main_process():
+        made = bank.push_to_hub(repo, private=not options.get("public"), **given)
+        show_text(f"published {_filled(bank)}: {made.commit_url}")
+        best = f'load_dataset({repo!r}, split="train[:{min(2000, len(bank))}]")'
+        show_text(f"read: {best}; go on elsewhere: hf-dsel bank pull DIR {repo}")
+    return 0
+
+
+def pull(options: dict[str, Any]) -> int:
+    """`hf-dsel bank pull`: a bank on the Hub as a folder."""
+    folder, repo = _folder(options, "pull"), _repo(options, "pull")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise BadConfig(f"{folder} is not empty ({min(p.name for p in folder.iterdir())}); give a new folder")
+    bank = Bank.from_hub(repo, revision=options.get("revision"))
+    if is_main_process():
+        bank.save(folder)
+        show_text(f"{folder}: {_filled(bank)}, from {repo}")
+        show_text(
+            f"next: hf-dsel bank update {_quoted(folder)} DATASET, then hf-dsel bank push {_quoted(folder)} {repo}"
+        )
+    return 0
+
+
 def source_name(dataset: str) -> str:
     """What the rows of a dataset are called when nobody says it.
 
@@ -143,6 +171,12 @@ def _folder(options: Mapping[str, Any], verb: str) -> Path:
     if folder.exists() and not folder.is_dir():
         raise BadConfig(f"{folder} is a file; a bank is a folder")
     return folder
+
+
+def _repo(options: Mapping[str, Any], verb: str) -> str:
+    if not options.get("repo"):
+        raise BadConfig(f"which repository? Give its name, for example hf-dsel bank {verb} my-bank me/my-bank")
+    return str(options["repo"])
 
 
 def _settings(options: Mapping[str, Any]) -> dict[str, Any]:

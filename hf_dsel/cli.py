@@ -217,53 +217,15 @@ def _bank(verb: str, arguments: list[str]) -> int:
 
 
 def _bank_parser(verb: str) -> _Parser:
-    parser = _parser(f"bank {verb}", BANK_VERBS[verb], "DIR DATASET" if verb == "update" else "DIR")
-    group = parser.add_argument_group("the bank")
-    group.add_argument("folder", nargs="?", metavar="DIR", help="the folder that holds it")
+    from hf_dsel.bank_options import ARGUMENTS, add_options, add_place
+
+    parser = _parser(f"bank {verb}", BANK_VERBS[verb], ARGUMENTS[verb])
+    add_place(parser, verb)
     if verb == "update":
         _add_dataset(parser)
-        group.add_argument("--source", metavar="NAME", help="kept with each row (default: the last part of the id or "
-                           "path, without its ending)")  # fmt: skip
         _add_scoring(parser)
-    if verb in ("init", "update"):
-        _add_bank_settings(parser, "settings of the bank" if verb == "init" else "settings, checked against the bank's")
-    if verb == "show":
-        group.add_argument("--rounds", action="store_true", help="every round, with the sources after each")
-        group.add_argument("--top", type=int, metavar="N", help="how many of the first rows to print (default: 5)")
-        group.add_argument("--picture", metavar="FILE", help="draw the sources round by round (.png, .svg or .pdf)")
-    group = parser.add_argument_group("the result" if verb == "export" else "other")
-    if verb == "export":
-        group.add_argument("--out", metavar="OUT", help="folder to write train.parquet to")
-        group.add_argument("--top", type=int, metavar="B", help="only the best B rows (default: all)")
-        group.add_argument(
-            "--overwrite", action="store_true", help="replace an earlier train.parquet (default: refuse)"
-        )
-    if verb == "update":
-        group.add_argument("--dry-run", action="store_true", help="say what would be computed and how large the "
-                           "largest array is; change nothing")  # fmt: skip
-    group.add_argument("--config", metavar="FILE", help="YAML with these options; flags win over it")
+    add_options(parser, verb)
     return parser
-
-
-def _add_bank_settings(parser: _Parser, title: str) -> None:
-    group = parser.add_argument_group(title)
-    group.add_argument("--size", type=int, metavar="ROWS", help="rows it holds at most (default: 6000)")
-    group.add_argument("--quality", metavar="COLUMN", help="the score to read (default: quality)")
-    group.add_argument("--embedding", metavar="COLUMN", help="the vectors to read (default: embedding)")
-    group.add_argument("--gamma", type=float, metavar="X", help="weight of the quality; 0 reads none (default: 1)")
-    group.add_argument("--combine", metavar="HOW", help="multiply or add (default: multiply)")
-    group.add_argument("--preference", type=value, metavar="P", help="diagonal of the similarities: 0 as published, "
-                       "median, or a number (default: 0)")  # fmt: skip
-    group.add_argument("--neighbours", type=value, metavar="N", help="pass messages along the N nearest alone, or none "
-                       "for all pairs (default: none)")  # fmt: skip
-    group.add_argument("--history", metavar="KIND", help="how the past counts: sketch, paper, repository or none "
-                       "(default: sketch)")  # fmt: skip
-    group.add_argument("--bits", type=float, metavar="X", help="of the sketch, a dimension (default: 3)")
-    group.add_argument("--chunk", type=value, metavar="ROWS", help="new rows a round at most, or none (default: none)")
-    group.add_argument("--momentum", type=float, metavar="X", help="of the other histories (default: 0.5)")
-    group.add_argument("--decay", type=float, metavar="X", help="of the momentum, an iteration (default: 0.99)")
-    group.add_argument("--iterations", type=int, metavar="N", help="of the messages at most (default: 200)")
-    group.add_argument("--damping", type=float, metavar="X", help="of the messages, in [0, 1) (default: 0.5)")
 
 
 def _train(command: str, arguments: list[str]) -> int | Callable[[], None]:
@@ -308,6 +270,8 @@ def _add_scoring(parser: _Parser) -> None:
     group.add_argument("--scorer", dest="scorers", action="append", metavar="NAME:OPTION=VALUE,...",
                        help=f"a scorer and its options; repeat it for more. One of {', '.join(scorer_names())}, "
                        "or my_package.MyScorer")  # fmt: skip
+    group.add_argument("--scores-from", metavar="PLACE", help="join published scores: a repository, or a folder that "
+                       "hf_dsel.save_scores wrote")  # fmt: skip
     group.add_argument("--cache-dir", metavar="DIR", help="folder of the scores, from which a killed run goes on "
                        "(default: in the datasets cache)")  # fmt: skip
 
@@ -387,6 +351,8 @@ COMMANDS: dict[str, Callable[[list[str]], int | Callable[[], None]]] = {
     "bank update": lambda arguments: _bank("update", arguments),
     "bank show": lambda arguments: _bank("show", arguments),
     "bank export": lambda arguments: _bank("export", arguments),
+    "bank push": lambda arguments: _bank("push", arguments),
+    "bank pull": lambda arguments: _bank("pull", arguments),
     "sft": lambda arguments: _train("sft", arguments),
     "dpo": lambda arguments: _train("dpo", arguments),
     "dynamics": _dynamics,

@@ -16,6 +16,7 @@ from hf_dsel.endpoint import Endpoint
 from hf_dsel.evolution_plan import plan_evolution
 from hf_dsel.evolving import check_evolution
 from hf_dsel.evolving import evolve as evolve_dataset
+from hf_dsel.joined_scores import with_scores
 from hf_dsel.opening import open_dataset
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process, say
@@ -42,9 +43,9 @@ BLOCK = ("strategy", "k", "fraction", "max_tokens", "seed", "params", "scorers",
 
 def score(options: dict[str, Any]) -> int:
     """`hf-dsel score`: a dataset with score columns."""
-    if not options.get("scorers"):
+    if not options.get("scorers") and not options.get("scores_from"):
         raise BadConfig("what to compute is missing: add --scorer, for example --scorer IFD:model=gpt2")
-    scorers = [make_scorer(spec) for spec in options["scorers"]]
+    scorers = [make_scorer(spec) for spec in options.get("scorers") or []]
     out = _output(options)
     dataset = opened(options)
     if options.get("dry_run"):
@@ -55,7 +56,7 @@ def score(options: dict[str, Any]) -> int:
         write_rows(scored, out)
         write_provenance(scored, out)
         new = [n for n in scored.column_names if n not in dataset.column_names]
-        show(f"wrote {out / DATA}: {count(len(scored), 'row')} with {', '.join(new)}")
+        show(f"wrote {out / DATA}: {count(len(scored), 'row')} with {', '.join(new) or 'the joined scores'}")
     return 0
 
 
@@ -212,7 +213,7 @@ def opened(options: dict[str, Any]) -> Dataset:
     """The dataset that the options name, announced."""
     dataset = open_dataset(options["dataset"], name=options.get("name"), split=options.get("split", "train"))
     say(f"{options['dataset']}: {count(len(dataset), 'row')}, read as {detect(dataset.column_names)}")
-    return dataset
+    return with_scores(dataset, options["scores_from"]) if options.get("scores_from") else dataset
 
 
 def _write_subset(subset: Dataset, record: Selection, out: Path) -> None:

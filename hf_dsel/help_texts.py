@@ -14,7 +14,7 @@ TOP = """Choose the best rows of an instruction or preference dataset, and train
   dpo       the same for preference pairs
   dynamics  how far each row is memorised, from models trained on random subsets
 
-  bank     keep one ordered set of the best rows, and feed it each new dataset: init, update, show, export
+  bank     keep one ordered set of the best rows, and feed it each new dataset: init, update, show, export, push, pull
 
   evolve         have a strong model write and rank variants of some rows: data to train a scorer
   train-scorer   train a DEITA scorer of complexity or quality on them
@@ -76,6 +76,10 @@ Example: look first, then publish for yourself alone, then check it
   hf-dsel push alpaca-1k me/alpaca-1k --dry-run
   hf-dsel push alpaca-1k me/alpaca-1k
   hf-dsel verify me/alpaca-1k
+
+With --scores-only DIR is a scored dataset, and its scores are published without its rows: one line for each distinct
+row, found by a hash of its text, which anyone joins to a copy of the rows (hf-dsel select DATASET --scores-from REPO).
+  hf-dsel push scored me/alpaca-ifd --scores-only --source tatsu-lab/alpaca
 
 Scores in the table: give the scored pool, --pool scored, where you selected from one. A pool that is on no Hub: --pool
 FILE and --license ID. As a file, for --config: the long names of the flags, with _ for -, and folder and repo.
@@ -162,7 +166,7 @@ Example: 6,000 rows, by DEITA's quality and by how far each row is from the othe
   hf-dsel bank export my-bank --out best-1k --top 1000
   trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name best-1k --output_dir out
 
-See hf-dsel bank VERB --help; the verbs are init, update, show and export.
+See hf-dsel bank VERB --help; the verbs are init, update, show, export, push and pull.
 """
 
 BANK_VERBS = {
@@ -173,7 +177,7 @@ Example: rank by IFD instead of DEITA's quality
   hf-dsel bank init my-bank --size 3000 --quality ifd
   hf-dsel bank update my-bank tatsu-lab/alpaca --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct
 
-As a file, for --config: the long names of the flags, with _ for -. One file can serve all four verbs; each reads the
+As a file, for --config: the long names of the flags, with _ for -. One file can serve all verbs; each reads the
 keys it knows.
   size: 3000
   quality: ifd
@@ -204,5 +208,21 @@ with score, representation, quality, source, source_row and round beside the tex
 Example
   hf-dsel bank export my-bank --out best-1k --top 1000
   trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name best-1k --output_dir out
+""",
+    "push": """Publish a bank in one commit: its rows, best first, so that load_dataset(REPO, split="train[:2000]") is
+its best 2,000; what the next update needs; and a card with the history. REPO is new, or holds an earlier state of the
+same bank: another bank is never replaced. What people wrote in the card stays. The token is that of `hf auth login` or
+HF_TOKEN.
+
+Example
+  hf-dsel bank update my-bank databricks/databricks-dolly-15k --source dolly
+  hf-dsel bank push my-bank me/my-bank --license cc-by-sa-3.0
+""",
+    "pull": """Fetch a bank from the Hub into a new folder, to look at it, or to update it and push it again.
+
+Example
+  hf-dsel bank pull my-bank me/my-bank
+  hf-dsel bank update my-bank HuggingFaceTB/smoltalk --name all
+  hf-dsel bank push my-bank me/my-bank
 """,
 }

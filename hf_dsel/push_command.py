@@ -17,6 +17,7 @@ from hf_dsel.opening import open_dataset
 from hf_dsel.progress import count, is_main_process
 from hf_dsel.publication import CARD, REPLACED, publication
 from hf_dsel.publication import push_to_hub as push_subset
+from hf_dsel.published_scores import push_scores
 from hf_dsel.publishing import hub
 from hf_dsel.reporting import show
 from hf_dsel.selection_block import BadConfig
@@ -32,6 +33,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--public", action="store_true", help="make a new repository public (default: private; one that "
                        "exists keeps its visibility)")  # fmt: skip
     group.add_argument("--message", metavar="TEXT", help="the commit's title")
+    group.add_argument("--scores-only", action="store_true", help="publish the scores of DIR without its rows; DIR is "
+                       "a scored dataset: a folder, a file or a Hub id")  # fmt: skip
+    group.add_argument("--column", dest="columns", action="append", metavar="COLUMN", help="a score to publish, with "
+                       "--scores-only; repeat it for more (default: numbers with a status; not vectors)")  # fmt: skip
+    group.add_argument("--replace", action="store_true", help="with --scores-only: drop published columns and rows "
+                       "that these scores do not have (default: refuse)")  # fmt: skip
     group = parser.add_argument_group("what the card says")
     group.add_argument("--pool", metavar="DATASET", help="what DIR was selected from, for the table and pictures: a "
                        "Hub id, file or folder, best with scores (default: where the record says)")  # fmt: skip
@@ -52,6 +59,11 @@ def push(options: dict[str, Any]) -> int:
     for name, hint in (("folder", "a folder that hf-dsel select wrote"), ("repo", "such as me/alpaca-3k")):
         if not options.get(name):
             raise BadConfig(f"{name} is missing: give {hint}, for example hf-dsel push alpaca-3k me/alpaca-3k")
+    if options.get("scores_only"):
+        return _push_scores(options)
+    for name in ("columns", "replace"):
+        if options.get(name):
+            raise BadConfig(f"--{name.removesuffix('s')} is for --scores-only")
     if options.get("pool") and options.get("no_pool"):
         raise BadConfig("--pool and --no-pool contradict each other; give one")
     place = Path(options["folder"]).expanduser()
@@ -77,6 +89,23 @@ def push(options: dict[str, Any]) -> int:
         show("\n".join(f"  {size:>13,} bytes  {name}" for name, size in planned.sizes().items()))
         show(f"files of an earlier push that would go: {' and '.join(REPLACED)}, unless they are listed here")
         show(f"the card is in {card}")
+    return 0
+
+
+def _push_scores(options: dict[str, Any]) -> int:
+    """The scores without the rows."""
+    clash = [n for n in ("pool", "no_pool", "pictures", "dry_run") if options.get(n)]
+    if clash:
+        raise BadConfig(f"--{clash[0].replace('_', '-')} has no meaning with --scores-only; leave it out")
+    dataset = open_dataset(options["folder"])
+    given = {name: options[name] for name in ("columns", "license", "source", "message") if options.get(name)}
+    if isinstance(given.get("columns"), str):
+        given["columns"] = [given["columns"]]
+    if is_main_process():
+        replace, private = bool(options.get("replace")), not options.get("public")
+        made = push_scores(dataset, options["repo"], private=private, replace=replace, **given)
+        show(f"published: {made.commit_url}")
+        show(f"join: hf_dsel.with_scores(dataset, {options['repo']!r}), or --scores-from {options['repo']}")
     return 0
 
 
