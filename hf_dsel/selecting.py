@@ -19,7 +19,7 @@ from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
 from hf_dsel.scorer_marks import scorers_of
 from hf_dsel.scoring import described, score
-from hf_dsel.selection import Selection, Source, remember
+from hf_dsel.selection import Selection, Source, remember_pool
 from hf_dsel.strategies import Strategy, make_strategy
 
 TOKENS = "example_tokens"
@@ -82,8 +82,7 @@ def select_by(
     if isinstance(dataset, IterableDataset):
         return from_stream(dataset, made, budget, seed)
     scored, selection = _select(dataset, made, budget, seed=seed, compute=compute)
-    subset = selection.apply(scored, keep_vectors=keep_vectors, strict=False)
-    return remember(subset, selection, pool=dataset)
+    return remember_pool(selection.apply(scored, keep_vectors=keep_vectors, strict=False), dataset)
 
 
 def select(

@@ -254,15 +254,10 @@ _records: dict[str, Selection] = {}
 _pools: dict[str, weakref.ref[Dataset]] = {}
 
 
-def remember(subset: Dataset, selection: Selection, pool: Dataset | None = None) -> Dataset:
-    """Tie a subset to its record; the tie survives `map`, `select` and `filter` within the process.
-
-    The pool is remembered as long as the program holds it.
-    """
+def remember(subset: Dataset, selection: Selection) -> Dataset:
+    """Tie a subset to its record; the tie survives `map`, `select` and `filter` within the process."""
     key = hashlib.sha256(selection.to_json().encode()).hexdigest()[:16]
     _records[key] = selection
-    if pool is not None:
-        _pools[key] = weakref.ref(pool)
     kept = [line for line in (subset.info.description or "").splitlines() if not line.startswith(_MARK)]
     info = subset.info.copy()
     info.description = "\n".join([*kept, f"{_MARK}{key}: {selection.strategy}"])
@@ -280,6 +275,12 @@ def selection_of(subset: Dataset) -> Selection | None:
     True
     """
     return _records.get(_key(subset))
+
+
+def remember_pool(subset: Dataset, pool: Dataset) -> Dataset:
+    """Note what a subset was selected from, without holding it."""
+    _pools[_key(subset)] = weakref.ref(pool)
+    return subset
 
 
 def pool_of(subset: Dataset) -> Dataset | None:
