@@ -103,8 +103,8 @@ def _parts(body: str, above: int) -> tuple[str, str | None, str]:
         return above + body.count("\n", 0, found.start()) + 1
 
     remedy = (
-        "Nothing was written. Put the two comments back as they were, or delete the whole part, both comments "
-        "included: the next push writes it anew at the end of the card."
+        "Nothing was written. Put the two comments back as they were, or delete the whole part with both of them: the "
+        "next push writes it anew at the end of the card."
     )
     if len(begins) != 1 or len(ends) != 1 or begins[0].end() > ends[0].start():
         seen = ", ".join(
@@ -116,10 +116,11 @@ def _parts(body: str, above: int) -> tuple[str, str | None, str]:
             f"(<!-- hf_dsel:end ... -->); it has {seen}. {remedy}"
         )
     begin, end = begins[0], ends[0]
-    if _hash(body[begin.end() : end.start()]) != end["hash"]:
+    inside = body[begin.end() : end.start()]
+    if inside.strip() and _hash(inside) != end["hash"]:
         raise CardEdited(
             f"README.md was edited between its lines {line(begin)} and {line(end)}, the part that hf_dsel writes anew "
-            "at every push. Nothing was written. Move your text above or below the two comments and delete the part "
-            "between them together with the comments, then push again. To drop the edit, delete the part alone."
+            "at every push. Nothing was written. Move your text above or below these two lines, delete what is between "
+            "them, and push again: it is written anew."
         )
     return body[: begin.start()], begin["facts"], body[end.start() + len(end[0].rstrip()) :]

@@ -20,8 +20,10 @@ def parsed(made: str) -> tuple[str, Options | None]:
 
     >>> parsed("TopK(column='ifd', floor=None)")
     ('TopK', {'column': 'ifd', 'floor': None})
+    >>> parsed("<my.plugin.Best object at 0x7f>")
+    ('Best', None)
     """
-    name = re.match(r"\w+", made)
+    name = re.search(r"\w+(?=\W|$)(?!\.\w)", made)
     try:
         call = ast.parse(made.strip(), mode="eval").body
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and not call.args:

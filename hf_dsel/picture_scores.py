@@ -90,6 +90,8 @@ def distribution(plane: Any, sets: Sequence[FloatArray | None], *, log: bool | N
         sets: values of the pool, the picked rows, the random subset.
         log: a logarithmic axis, for values above 0; None takes one where a few values are very large.
     """
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
     finite = [s[np.isfinite(s)] if s is not None else None for s in sets]
     pool = finite[0]
     assert pool is not None
@@ -99,8 +101,11 @@ def distribution(plane: Any, sets: Sequence[FloatArray | None], *, log: bool | N
     edges = bins([s for s in finite if s is not None and len(s)], log=log)
     if log:
         plane.set_xscale("log")
-        plane.xaxis.set_major_formatter("{x:,g}")
+        plane.xaxis.set_major_locator(LogLocator(numticks=6))
         plane.xaxis.set_minor_formatter("")
+    else:
+        plane.xaxis.set_major_locator(MaxNLocator(5))
+    plane.xaxis.set_major_formatter("{x:,.6g}")
     distinct = np.unique(everything)
     if len(distinct) <= TICKED and not log:
         plane.set_xticks(distinct, [f"{v:.4g}" for v in distinct])
@@ -123,7 +128,11 @@ def distribution(plane: Any, sets: Sequence[FloatArray | None], *, log: bool | N
 
 
 def bins(sets: Sequence[FloatArray], *, log: bool) -> FloatArray:
-    """The edges of the bins: one for each value where they are few, else 40 of one width between the 0.5 % tails."""
+    """The edges of the bins: one for each value where they are few, else up to 40 of one width between the 0.5 % tails.
+
+    Fewer, at least 10, where the smallest set has few rows.
+    """
+    n = int(np.clip(2 * min(len(s) for s in sets) ** 0.5, 10, BINS))
     values = np.unique(np.concatenate(sets))
     if len(values) == 1:
         half = max(abs(values[0]) * 0.05, 0.5)
@@ -140,5 +149,5 @@ def bins(sets: Sequence[FloatArray], *, log: bool) -> FloatArray:
     if values[-1] - values[0] < 1.5 * (high - low):  # no far tail: show all
         low, high = float(values[0]), float(values[-1])
     if log and (values == np.round(values)).all():  # counts: no bin without a whole number in it
-        return np.unique(np.floor(np.geomspace(low, high + 1, BINS + 1))) - 0.5
-    return np.geomspace(low, high, BINS + 1) if log else np.linspace(low, high, BINS + 1)
+        return np.unique(np.floor(np.geomspace(low, high + 1, n + 1))) - 0.5
+    return np.geomspace(low, high, n + 1) if log else np.linspace(low, high, n + 1)
