@@ -13,6 +13,7 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import hf_dsel
@@ -47,7 +48,7 @@ def image(png):
 
 
 def texts(figure):
-    figure.canvas.draw()
+    FigureCanvasAgg(figure).draw()
     found = [t.get_text() for plane in figure.axes for t in (*plane.get_xticklabels(), *plane.get_yticklabels())]
     found += [t.get_text() for plane in figure.axes for t in (plane.xaxis.label, plane.yaxis.label)]
     found += [t.get_text() for legend in figure.legends for t in legend.get_texts()]
@@ -345,7 +346,7 @@ def test_no_two_labels_overlap():
         scores_figure(columns),
         texts_figure([counts, counts[:9], None], "response", sources, [400, 9, None], LONG, []),
     ):
-        figure.canvas.draw()
+        FigureCanvasAgg(figure).draw()
         for plane in figure.axes:
             for axis in (plane.xaxis, plane.yaxis):
                 low, high = axis.get_view_interval()
