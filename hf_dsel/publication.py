@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,14 +132,14 @@ def publication(
         raise CannotPublish(f"{head.repo_id} holds rows that hf_dsel did not publish there; choose another name")
     before = _pool(subset, selection, pool)
     _check_rows(subset, selection, before)
-    record = _record(subset, selection, source, scorers)
+    record = _record(subset, selection, source, scorers, token)
     previous = head.text(CARD)
     terms, where = _license(license, previous, record["origin"], token)
     table, drawn = None, {}
     if before is not None:
         before = _with_scores(before, selection)
         table = describe(before, subset, columns=_scores(before, selection), seed=selection.seed)
-        drawn = _pictures(before, subset, selection) if pictures else {}
+        drawn = _drawn(before, subset, selection) if pictures else {}
     shards = _write_shards(subset, folder)
     card = card_text(
         repo_id=head.repo_id, record=record, description=table, features=subset.features, rows=len(subset),
@@ -186,15 +186,20 @@ def _check_rows(subset: Dataset, selection: Selection, pool: Dataset | None) -> 
             raise CannotPublish(f"these are not the rows that the record gives: {wrong}. {remedy}")
 
 
-def _record(subset: Dataset, selection: Selection, source: str | None, scorers: Sequence[Any]) -> dict[str, Any]:
+def _record(
+    subset: Dataset, selection: Selection, source: str | None, scorers: Sequence[Any], token: str | None
+) -> dict[str, Any]:
     """The selection's own fields, with the origin and the scorers as far as anybody knows them."""
     record: dict[str, Any] = json.loads(selection.to_json())
-    known: Marks = {**scorers_of(subset), **selection.scorers, **made_by(scorers)}
+    named = [scorers] if callable(scorers) else scorers
+    known: Marks = {**scorers_of(subset), **selection.scorers, **made_by(named)}
     columns = {*selection.columns, *subset.column_names}
     record["scorers"] = {name: how for name, how in known.items() if name in columns}
     if source is not None:
         recorded = record["origin"] or {}
-        record["origin"] = Origin.parse(source, config=recorded.get("config"), split=recorded.get("split")).to_dict()
+        origin = Origin.parse(source, config=recorded.get("config"), split=recorded.get("split"))
+        commit = fetched(origin.repo, [CARD], revision=origin.revision, token=token).name  # also of a branch or tag
+        record["origin"] = replace(origin, revision=commit).to_dict()
     return record
 
 
@@ -241,16 +246,19 @@ def _scores(pool: Dataset, selection: Selection) -> list[str]:
     return list(dict.fromkeys([*read, *floats]))
 
 
-def _pictures(pool: Dataset, subset: Dataset, selection: Selection) -> dict[str, bytes]:
+def _drawn(pool: Dataset, subset: Dataset, selection: Selection) -> dict[str, bytes]:
     vectors = [name for name in (*selection.columns, *pool.column_names) if is_vector(pool.features.get(name))]
-    return draw(
-        pool,
-        subset,
-        embedding=vectors[0] if vectors else None,
-        scores=_scores(pool, selection),
-        source="source" if "source" in pool.column_names else None,
-        seed=selection.seed,
-    )
+    try:
+        return draw(
+            pool,
+            subset,
+            embedding=vectors[0] if vectors else None,
+            scores=_scores(pool, selection),
+            source="source" if "source" in pool.column_names else None,
+            seed=selection.seed,
+        )
+    except ModuleNotFoundError as error:
+        raise CannotPublish(f"{error}. Or leave the pictures out: pictures=False, --no-pictures") from None
 
 
 def _write_shards(subset: Dataset, folder: Path) -> dict[str, bytes | Path]:

@@ -196,7 +196,11 @@ def test_source_that_a_person_names(hub, source):
     subset = Dataset.from_dict(rows(), FEATURES).select_by("random", k=6)
     with pytest.raises(hf_dsel.CannotPublish, match="pass pool="):
         hf_dsel.push_to_hub(subset, "user/named", source=f"user/pool@{source}")
-    hf_dsel.push_to_hub(subset, "user/named", pool=False, source=f"user/pool@{source}")
+    with pytest.raises(OSError, match="no dataset 'user/pol' on the Hub"):
+        hf_dsel.push_to_hub(subset, "user/named", pool=False, source="user/pol", license="mit")
+    hf_dsel.push_to_hub(subset, "user/named", pool=False, source="user/pool@main", private=False)
+    assert f'"revision": "{source}"' in hub.files("user/named")["hf_dsel.json"].decode()
+    hub.sign_in(None)  # public: anyone can read and check it
     assert "license: cc-by-nc-4.0" in card_of(hub, "user/named") and "Pictures" not in card_of(hub, "user/named")
     assert "before" not in card_of(hub, "user/named")
     assert hf_dsel.verify("user/named") and hf_dsel.load("user/named").num_rows == 6
@@ -237,7 +241,7 @@ def test_scores_that_select_by_computes_are_in_the_record_and_the_table(hub, poo
 
 def test_scorers_that_a_person_names(hub, pool):
     known = hf_dsel.DeitaQuality("me/scorer", template="{instruction} {response} is")
-    hf_dsel.push_to_hub(pool.select_by("top_k", k=5, column="quality"), "user/named", scorers=[known], pictures=False)
+    hf_dsel.push_to_hub(pool.select_by("top_k", k=5, column="quality"), "user/named", scorers=known, pictures=False)
     how = json.loads(hub.files("user/named")["hf_dsel.json"])["scorers"]
     assert how["quality"]["model"] == "me/scorer" and "me/scorer" in card_of(hub, "user/named")
     assert "quality by DeitaQuality(" in str(hf_dsel.verify("user/named"))
@@ -326,3 +330,18 @@ def test_not_a_dataset(hub, pool):
     with pytest.raises(TypeError, match="push one split"):
         hf_dsel.push_to_hub(DatasetDict(train=pool), "user/best")
     assert hub.requests[-1][1] != "/api/repos/create"
+
+
+def test_without_matplotlib_the_way_out_is_said(hub, pool, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    with pytest.raises(hf_dsel.CannotPublish, match=r"pip install.*pictures=False"):
+        hf_dsel.push_to_hub(pool.select_by("random", k=5), "user/best")
+    assert ("dataset", "user/best") not in hub.repos
+
+
+def test_hub_that_goes_away(hub, published, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    for call in (hf_dsel.verify, hf_dsel.load):
+        with pytest.raises(OSError, match="could not be fetched from the Hub"):
+            call("user/other")
