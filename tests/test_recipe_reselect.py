@@ -117,7 +117,7 @@ def test_within_a_selection(place, tiny_qwen2):
     ("reselect", "message"),
     [
         ([1], "reselect must be a mapping"),
-        ({"strategy": "random"}, "needs k and one of strategy, pacing, skill_it; it has strategy"),
+        ({"strategy": "random"}, "needs k and one of strategy, pacing, skill_it, mates; it has strategy"),
         ({"strategy": "random", "pacing": {"column": "x"}, "k": 3}, "needs k and one of"),
         ({"strategy": "random", "k": 3, "evry": 2}, "unknown key 'evry'; did you mean 'every'"),
         ({"pacing": {"colum": "x"}, "k": 3}, "reselect: pacing: unknown key 'colum'; did you mean 'column'"),
@@ -127,6 +127,8 @@ def test_within_a_selection(place, tiny_qwen2):
         ({"strategy": "random", "k": 3, "score": "idf"}, "columns='idf'"),
         ({"strategy": "top_k", "k": 3, "params": {"colum": "x"}}, "no option 'colum'; did you mean 'column'"),
         ({"skill_it": {"column": "skill"}, "k": 3}, "skill_it needs held_out"),
+        ({"skill_it": {"column": "skill", "held_out": "x", "eta": 0}, "k": 3}, "reselect: eta=0"),
+        ({"skill_it": {"column": "skill", "held_out": "x", "graph": [1]}, "k": 3}, "skill → skill → weight"),
     ],
 )
 def test_the_block_is_checked_before_anything_is_loaded(reselect, message, place, capsys):
@@ -134,6 +136,21 @@ def test_the_block_is_checked_before_anything_is_loaded(reselect, message, place
     assert main(["sft", "--config", "x.yaml"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hf-dsel ")]
     assert len(lines) == 1 and message in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"column": "task", "held_out": "held_out.parquet"}, "held_out has no column 'task'"),
+        ({"column": "skill", "held_out": "nowhere.parquet"}, "nowhere.parquet"),
+        ({"column": "skill", "held_out": "held_out.parquet", "graph": {"a": {"z": 1}}}, "no row of the skill 'z'"),
+    ],
+)
+def test_held_out_rows_are_looked_at_before_the_model(options, message, place, capsys):
+    Path("empty").mkdir()  # no model is in it
+    write(model_name_or_path="empty", dataset_name="pool", reselect={"skill_it": options, "k": 3})
+    assert main(["sft", "--config", "x.yaml"]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_block_makes_what_it_says():

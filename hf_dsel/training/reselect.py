@@ -50,6 +50,7 @@ class Reselect:
     | easy to hard, once, no model | `Reselect(TopK(column="length", largest=False), k, every="once", order="picks")` |
     | easy to hard, in rounds | `Reselect(Pacing("ifd"), k, score="ifd")` of `hf_dsel.training.pacing` |
     | Skill-it | `Reselect(SkillIt(...), k)` of `hf_dsel.training.skill_it` |
+    | MATES: what is predicted to lower a reference loss | `Reselect(Mates(...), k)` of `hf_dsel.training.mates` |
 
     Args:
         strategy: a name or an instance, as in `select_by`; or a plan, a callable that takes a

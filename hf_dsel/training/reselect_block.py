@@ -13,12 +13,15 @@ from datasets import Dataset
 from hf_dsel.opening import open_dataset
 from hf_dsel.selection_block import BadConfig, merged, refuse_unknown
 from hf_dsel.strategies.random import Random
+from hf_dsel.training import mates as of_mates
+from hf_dsel.training.mates import Mates
 from hf_dsel.training.pacing import Pacing
 from hf_dsel.training.reselect import Reselect
-from hf_dsel.training.skill_it import SkillIt
+from hf_dsel.training.skill_it import SkillIt, check_options
 
-KINDS = ("strategy", "pacing", "skill_it")
-OPTIONS = {"pacing": Pacing, "skill_it": SkillIt}
+KINDS = ("strategy", "pacing", "skill_it", "mates")
+OPTIONS = {"pacing": Pacing, "skill_it": SkillIt, "mates": Mates}
+OPENED = {"skill_it": "held_out", "mates": "reference"}  # the option that names a dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,8 @@ class ReselectBlock:
     Args:
         strategy: a name, with its options in `params`; or
         pacing: the options of `Pacing`; or
-        skill_it: the options of `SkillIt`, with `held_out` a dataset as `open_dataset` reads it.
+        skill_it: the options of `SkillIt`, with `held_out` a dataset as `open_dataset` reads it; or
+        mates: the options of `Mates`, with `reference` a dataset as `open_dataset` reads it.
         k, every, score, narrow, order, seed: as in `Reselect`; `score` is a column of `CausalLM` or a list of them.
     """
 
@@ -36,6 +40,7 @@ class ReselectBlock:
     strategy: str | None = None
     pacing: Mapping[str, Any] | None = None
     skill_it: Mapping[str, Any] | None = None
+    mates: Mapping[str, Any] | None = None
     every: Any = "epoch"
     score: Any = None
     narrow: float | None = None
@@ -61,31 +66,45 @@ class ReselectBlock:
                 continue
             if not isinstance(found[name], Mapping):
                 raise BadConfig(f"{where}: {name} must be a mapping such as {{column: ifd}}, got {found[name]!r}")
-            refuse_unknown(found[name], [f.name for f in dataclasses.fields(plan)], f"{where}: {name}")
-        if "skill_it" in given and not isinstance(found["skill_it"].get("held_out"), str):
-            raise BadConfig(f"{where}: skill_it needs held_out, the file, folder or Hub id of held-out rows")
+            refuse_unknown(found[name], [f.name for f in dataclasses.fields(plan) if f.init], f"{where}: {name}")
+        for name, option in OPENED.items():
+            if name in given and not isinstance(found[name].get(option), str):
+                raise BadConfig(f"{where}: {name} needs {option}, the file, folder or Hub id of held-out rows")
         if not isinstance(found.get("score"), str | list | None):
             raise BadConfig(f"{where}: score must be a column or a list of columns, got {found['score']!r}")
         block = cls(**found)
         try:
-            block._made(Random() if block.skill_it is not None else block._rule(None))
+            if block.skill_it is not None:
+                defaults = {"eta": SkillIt.eta, "window": SkillIt.window, "graph": None}
+                check_options(**{name: block.skill_it.get(name, value) for name, value in defaults.items()})
+            if block.mates is not None:
+                defaults = {"probe": Mates.probe, "temperature": Mates.temperature, "penalty": None}
+                of_mates.check_options(**{name: block.mates.get(name, value) for name, value in defaults.items()})
+            block._made(block._rule(None) if block._opened() is None else Random())
         except (ValueError, TypeError) as error:
             raise BadConfig(f"{where}: {error}") from error
         return block
 
     def make(self) -> Reselect:
-        """The callback; a dataset of `held_out` is opened.
+        """The callback; a dataset of `held_out` or `reference` is opened.
 
         Raises:
-            ValueError: a dataset that does not go with the options of `skill_it`.
+            ValueError: a dataset that does not go with the options of `skill_it` or `mates`.
         """
-        return self._made(self._rule(None if self.skill_it is None else open_dataset(self.skill_it["held_out"])))
+        path = self._opened()
+        return self._made(self._rule(None if path is None else open_dataset(path)))
+
+    def _opened(self) -> str | None:
+        """The path of the dataset that the plan needs."""
+        return next((of[option] for name, option in OPENED.items() if (of := getattr(self, name)) is not None), None)
 
     def _rule(self, held_out: Dataset | None) -> Any:
         if self.pacing is not None:
             return Pacing(**self.pacing)
         if self.skill_it is not None:
             return SkillIt(**{**self.skill_it, "held_out": held_out})
+        if self.mates is not None:
+            return Mates(**{**self.mates, "reference": held_out})
         return self.strategy
 
     def _made(self, rule: Any) -> Reselect:

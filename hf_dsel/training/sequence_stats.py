@@ -85,6 +85,26 @@ def of_tokens(output: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
     return (sums[:-1] / sums[-1:]).T.detach()
 
 
+def losses(output: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """−1/N Σ ln p_t(y_t) of each sequence of a batch that has a scored token, nats a token.
+
+    Args:
+        output, inputs: as in `of_answers`.
+
+    Returns:
+        (sequences with a scored token,) float32.
+
+    Raises:
+        NoTokenOutput: the model returned something else.
+    """
+    import torch
+
+    _check(output, ("log_probs",))
+    mask = output.label_mask.float()
+    sums = _sums(torch.stack([-output.log_probs.float() * mask, mask]), inputs)
+    return (sums[0] / sums[1])[sums[1] > 0].detach()
+
+
 def _sums(tokens: torch.Tensor, inputs: Mapping[str, Any]) -> torch.Tensor:
     """Over the tokens of each sequence: (numbers x batch x length − 1) → (numbers x sequences)."""
     owner = inputs.get("seq_idx")
