@@ -127,6 +127,10 @@ def select_lines(record: Mapping[str, Any]) -> str:
         made.append(f"    hf_dsel.{name}({arguments(options)}),")
     if made:
         lines += ["pool = hf_dsel.score(pool, [", *made, "])"]
+    if record.get("where"):
+        conditions = ", ".join(f"Condition.of({str(text)!r})" for text in record["where"])
+        lines += ["from hf_dsel.conditions import Condition, rows_where", ""]
+        lines += [f"pool = pool.select(rows_where(pool, [{conditions}])[0])  # only these were considered"]
     strategy, cls = str(record["strategy"]), known_class(str(record["strategy"]))
     name, options = parsed(strategy)
     budget = {k: int(v) if k != "fraction" else v for k, v in record["budget"].items()}

@@ -305,6 +305,11 @@ def test_pairs_conditions_and_a_clone_in_a_folder(hub, tmp_path, monkeypatch):
     assert record.where == ("margin < 1.5",) and record.indices.tolist() == [0, 1]
     hf_dsel.push_to_hub(record.apply(pairs), "user/pairs", pool=pairs, license="mit", pictures=False)
     assert "among the rows with margin < 1.5" in str(hf_dsel.verify("user/pairs", source=pairs))
+    lines = card_of(hub, "user/pairs").rpartition("```python\n")[2].partition("```")[0]
+    assert "Condition.of('margin < 1.5')" in lines
+    names = {"hf_dsel": hf_dsel, "pool": pairs}
+    exec(lines, names)
+    assert names["subset"]["rejected"][:] == record.apply(pairs)["rejected"][:]
     clone = tmp_path / "clone"
     for name, content in hub.files("user/pairs").items():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
