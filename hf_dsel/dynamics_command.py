@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from hf_dsel.graph_command import graph
 from hf_dsel.progress import count, say
 from hf_dsel.reporting import show
 from hf_dsel.scorer_specs import nearest
@@ -24,6 +25,7 @@ OUT/train.parquet is the dataset with memorization and memorization_se, and infl
 influential rows are in OUT/held_out/train.parquet. A killed run goes on with the model that it was at; a larger N adds
 models. Standard errors are wide with few models: a difference of two means of N · FRACTION and N · (1 − FRACTION).
 """
+ALSO = "Which skill teaches which, for Skill-it: hf-dsel dynamics graph --help\n"
 OF_POOL = ("memorization", "influence")
 OF_TESTS = ("influential_rows", "influential_by", "influential_se")
 
@@ -37,10 +39,12 @@ class _Parser(argparse.ArgumentParser):
 def dynamics(arguments: list[str]) -> int | Callable[[], None]:
     """`hf-dsel dynamics VERB`; the training is returned, to be called next."""
     if not arguments or arguments[0] in ("-h", "--help"):
-        show(f"usage: hf-dsel dynamics subsets --config FILE --out DIR [options]\n\n{HELP}")
+        show(f"usage: hf-dsel dynamics subsets --config FILE --out DIR [options]\n\n{HELP}\n{ALSO}")
         return 0 if arguments else 2
+    if arguments[0] == "graph":
+        return graph(arguments[1:])
     if arguments[0] != "subsets":
-        raise BadConfig(f"no verb {arguments[0]!r}; {nearest(arguments[0], ['subsets'])}Verbs: subsets")
+        raise BadConfig(f"no verb {arguments[0]!r}; {nearest(arguments[0], ['subsets', 'graph'])}Verbs: subsets, graph")
     from hf_dsel.training.subset_models import MEASURES
 
     parser = _Parser(prog="hf-dsel dynamics subsets", description=HELP, allow_abbrev=False,

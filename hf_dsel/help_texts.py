@@ -12,7 +12,7 @@ TOP = """Choose the best rows of an instruction or preference dataset, and train
   verify    whether published rows are what their record produces
   sft       select and fine-tune in one go: TRL's own YAML with a selection: block
   dpo       the same for preference pairs
-  dynamics  how far each row is memorised, from models trained on random subsets
+  dynamics  how far each row is memorised, from models trained on random subsets; which skill teaches which
 
   bank     keep one ordered set of the best rows, and feed it each new dataset: init, update, show, export, push, pull
 

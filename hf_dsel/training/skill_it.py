@@ -5,15 +5,17 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from os import PathLike
 from typing import Any
 
 from datasets import Dataset
 
 from hf_dsel.rows import text_columns
 from hf_dsel.strategies.mixture import Mixture, as_text
-from hf_dsel.training.live_scores import live_scorer
+from hf_dsel.training.learned_graph import LearnedGraph
+from hf_dsel.training.live_scores import Score, live_scorer
 from hf_dsel.training.reselector import Round
 
 Graph = Mapping[str, Mapping[str, float]]
@@ -39,16 +41,18 @@ class SkillIt:
         column: of the pool and of the held-out rows: the skill, a source, a cluster.
         held_out: rows of each skill to be learned, in a format that hf_dsel reads. They are scored anew each round.
         graph: A, skill of the pool → skill of the held-out rows → weight. A pair that is left out has 0, a skill that
-            is left out is not drawn. None: each skill of `held_out` teaches itself alone, with 1.
+            is left out is not drawn. Or the file that `hf-dsel dynamics graph` wrote, or the edges that
+            `hf_dsel.training.skill_graph.learn_graph` found. None: each skill of `held_out` teaches itself alone, with
+            1.
         eta: η.
         window: w, the rounds whose losses count.
 
     Raises:
-        ValueError: an option outside its range; a skill in the graph without held-out rows.
+        ValueError: an option outside its range; a skill in the graph without held-out rows; a file that is no graph.
 
     Source: Skill-it (arXiv 2307.14430), Algorithm 1.
-    Differs: A is given, not learned; the authors' code turns edges of 1 off the diagonal into 0.5, here they stay as
-        given.
+    Differs: the authors' code turns edges of 1 off the diagonal into 0.5, here they stay as given. Learned edges are
+        nats and often small; a larger η makes up for it (the paper: 0.1 to 0.8, and 100 on RedPajama).
 
     >>> rows = Dataset.from_dict({"text": ["1 + 1 = 2", "2 * 2 = 4"], "skill": ["add", "multiply"]})
     >>> plan = SkillIt("skill", rows, graph={"add": {"add": 1, "multiply": 1}, "multiply": {"multiply": 1}}, eta=0.5)
@@ -59,7 +63,7 @@ class SkillIt:
     column: str
     held_out: Dataset = field(repr=False)
     _: KW_ONLY
-    graph: Graph | None = None
+    graph: Graph | str | PathLike[str] | None = None
     eta: float = 0.5
     window: int = 3
 
@@ -67,10 +71,15 @@ class SkillIt:
         if self.column not in self.held_out.column_names:
             raise ValueError(f"held_out has no column {self.column!r}; it has {self.held_out.column_names}")
         check_options(self.eta, self.window, self.graph)
-        there = {_name(skill) for skill in self.held_out[self.column][:]}
-        foreign = sorted({j for taught in (self.graph or {}).values() for j in taught} - there)
+        if isinstance(self.graph, str | PathLike):
+            object.__setattr__(self, "graph", LearnedGraph.load(self.graph).edges)
+        there = self._held_out_skills()
+        foreign = sorted({j for taught in self.edges.values() for j in taught} - set(there))
         if foreign:
-            raise ValueError(f"graph: held_out has no row of the skill {foreign[0]!r}; it has {sorted(there)}")
+            raise ValueError(f"graph: held_out has no row of the skill {foreign[0]!r}; it has {there}")
+
+    def _held_out_skills(self) -> list[str]:
+        return sorted({skill_name(skill) for skill in self.held_out[self.column][:] if skill is not None})
 
     def needs(self) -> dict[str, None]:
         """The skill."""
@@ -85,7 +94,7 @@ class SkillIt:
         live_scorer("nll").check(text_columns(self.held_out.column_names))
         if self.column not in pool.column_names:
             return
-        there = {_name(skill) for skill in pool.unique(self.column)}
+        there = {skill_name(skill) for skill in pool.unique(self.column)}
         foreign = sorted({str(i) for i in self.edges} - there)
         if foreign:
             raise ValueError(f"no row of the pool has the skill {foreign[0]!r}; it has {sorted(there)}. Leave it out "
@@ -94,9 +103,9 @@ class SkillIt:
     @property
     def edges(self) -> Graph:
         """A."""
-        return self.graph or {
-            skill: {skill: 1.0} for skill in sorted({_name(s) for s in self.held_out[self.column][:]})
-        }
+        if isinstance(self.graph, Mapping) and self.graph:
+            return self.graph
+        return {skill: {skill: 1.0} for skill in self._held_out_skills()}
 
     def shares(self, losses: Sequence[Mapping[str, float]]) -> dict[str, float]:
         """The share of each skill of the pool.
@@ -115,16 +124,9 @@ class SkillIt:
 
     def losses(self, now: Round) -> dict[str, float]:
         """The mean loss of the held-out rows of each skill by the model as it is now, nats a token."""
-        rows = self.held_out.select_columns(text_columns(self.held_out.column_names))
-        of_skill: dict[str, list[float]] = defaultdict(list)
-        for skill, loss in zip(self.held_out[self.column][:], now.measure("nll", rows)["nll"][:], strict=True):
-            if loss is not None:
-                of_skill[_name(skill)].append(loss)
-        wanted = {j for taught in self.edges.values() for j in taught}
-        silent = sorted(wanted - set(of_skill))
-        if silent:
-            raise ValueError(f"no held-out row of the skill {silent[0]!r} can be scored: its answers are empty or long")
-        return {j: sum(of_skill[j]) / len(of_skill[j]) for j in sorted(of_skill)}
+        return mean_losses(
+            self.held_out, self.column, now.measure, {j for taught in self.edges.values() for j in taught}
+        )
 
     def __call__(self, now: Round) -> Mixture:
         """The strategy of a round."""
@@ -136,6 +138,31 @@ class SkillIt:
         return Mixture(column=self.column, weights=now.note["weights"])
 
 
+def mean_losses(
+    held_out: Dataset, column: str, measure: Callable[[Score, Dataset], Dataset], wanted: Collection[str] | None = None
+) -> dict[str, float]:
+    """The mean loss of the rows of each skill, nats a token.
+
+    Args:
+        held_out: the rows.
+        column: their skill; rows where it is null are left out.
+        measure: (columns of `CausalLM`, rows) → these columns.
+        wanted: the skills that must have a loss; None: all.
+
+    Raises:
+        ValueError: a wanted skill of which no row can be scored.
+    """
+    rows = held_out.select_columns(text_columns(held_out.column_names))
+    of_skill: dict[str, list[float]] = {skill_name(s): [] for s in held_out[column][:] if s is not None}
+    for skill, loss in zip(held_out[column][:], measure("nll", rows)["nll"][:], strict=True):
+        if loss is not None and skill is not None:
+            of_skill[skill_name(skill)].append(loss)
+    silent = sorted(j for j in of_skill if not of_skill[j] and (wanted is None or j in wanted))
+    if silent:
+        raise ValueError(f"no held-out row of the skill {silent[0]!r} can be scored: its answers are empty or long")
+    return {j: sum(losses) / len(losses) for j, losses in sorted(of_skill.items()) if losses}
+
+
 def check_options(eta: Any, window: Any, graph: Any) -> None:
     """Refuse options of `SkillIt` that no held-out rows could make right.
 
@@ -145,12 +172,14 @@ def check_options(eta: Any, window: Any, graph: Any) -> None:
     number = isinstance(eta, int | float) and not isinstance(eta, bool) and 0 < eta < math.inf
     if not number or isinstance(window, bool) or not (isinstance(window, int) and window >= 1):
         raise ValueError(f"eta={eta!r}, window={window!r}; eta is above 0, window a whole number from 1 on")
+    if isinstance(graph, str | PathLike):
+        graph = LearnedGraph.load(graph).edges
     rows = graph.values() if isinstance(graph, Mapping) else [graph] if graph is not None else []
     for taught in rows:
         if not isinstance(taught, Mapping) or not all(isinstance(a, int | float) for a in taught.values()):
             raise ValueError(f"graph: skill → skill → weight, such as {{'add': {{'multiply': 0.5}}}}; got {taught!r}")
 
 
-def _name(skill: object) -> str:
+def skill_name(skill: object) -> str:
     """A skill's name as the strategy `mixture` reads it out of a column: truth values and numbers are numbers there."""
     return as_text(float(skill) if isinstance(skill, bool | int | float) else skill)
