@@ -12,9 +12,11 @@ import pyarrow as pa
 from datasets import Dataset, concatenate_datasets
 from datasets.table import InMemoryTable
 
-from hf_dsel.training.row_numbers import Numbering
+from hf_dsel.training.records import NO_TOKEN, NOT_FINITE, IntArray, Records
+from hf_dsel.training.row_numbers import ROW, Numbering
 from hf_dsel.training.trajectories import Course
 
+DROPPED = "left out by the trainer: no token to learn from"
 TYPES = {"forgetting": pa.int32(), "first_learned": pa.int32(), "unforgettable": pa.bool_()}
 
 
@@ -58,8 +60,32 @@ def add_columns(
     return concatenate_datasets([dataset, Dataset(InMemoryTable(pa.table(columns)))], axis=1)
 
 
-def reasons_unseen(numbering: Numbering, numbers: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """Why each row, if it was never seen in training, was not."""
-    absent = "not in the training set" if numbering.given else "left out by the trainer: no token to learn from"
+def reasons_unseen(numbering: Numbering, numbers: IntArray, records: Records, pack_to: int | None) -> npt.NDArray[Any]:
+    """Why each row, if it was never seen in training, was not.
+
+    Args:
+        numbering: of the training set.
+        numbers: of the rows.
+        records: of the training.
+        pack_to: tokens that a longer row was cut to.
+    """
+    absent = "not in the training set" if numbering.given else DROPPED
     inside = np.isin(numbers, numbering.trained)
-    return np.where(inside, "not seen: the training ended before", absent).astype(object)
+    found = with_losses(
+        np.where(inside, "not seen: not drawn while the training was recorded", absent), numbers, records
+    )
+    if pack_to is not None and len(records.lost.get(NO_TOKEN, ())):
+        prepared = numbering.dataset.with_format(None)
+        own = np.asarray(prepared[ROW][:], np.int64)
+        mine = prepared.select(np.flatnonzero(np.isin(own, records.lost[NO_TOKEN])))
+        cut = [n for n, ids in zip(mine[ROW][:], mine["input_ids"][:], strict=True) if len(ids) > pack_to]
+        found[np.isin(numbers, cut)] = f"cut away: pack_to={pack_to} leaves no token to learn from"
+    return found
+
+
+def with_losses(reasons: npt.NDArray[Any], numbers: IntArray, records: Records) -> npt.NDArray[Any]:
+    """The reasons, and in their place for rows that came by without numbers, why those have none."""
+    found = reasons.astype(object)
+    for why, text in ((NO_TOKEN, "no token to learn from"), (NOT_FINITE, "the loss was not finite")):
+        found[np.isin(numbers, records.lost.get(why, []))] = text
+    return found

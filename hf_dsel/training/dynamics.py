@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_dsel.scorers.options import check_choice
 from hf_dsel.training import trajectories
-from hf_dsel.training.course_columns import add_columns, reasons_unseen
+from hf_dsel.training.course_columns import DROPPED, add_columns, reasons_unseen, with_losses
 from hf_dsel.training.probing import Gradients, Probe
 from hf_dsel.training.recorder import Recorder
 from hf_dsel.training.records import Records
@@ -48,9 +48,10 @@ class TrainingDynamics:
     | `chosen_logp_`, `rejected_logp_`, `margin_` + `mean`, `last` | | nats; `reward_accuracy`: share of margins > 0 |
     | `forgetting`, `first_learned`, `unforgettable` | token accuracy and `learned_at` | margin > 0 |
 
-    Each has a `<column>_status`; a row never seen has null and the reason there. The numbers are the same with padding,
-    padding-free batches and `pack_to`, on one rank or several, and after a checkpoint was resumed: the records lie in
-    its folder. What cannot be recorded exactly is refused by `bind`. Each epoch's means go to the trainer's logs as
+    Each has a `<column>_status`; a row that was not seen, was cut away or has no finite loss has null and the reason
+    there. The numbers are the same with padding, padding-free batches and `pack_to`, on one rank or several, and after
+    a checkpoint was resumed: the records lie in its folder, and those of other rows or another probe are refused. What
+    cannot be recorded exactly is refused by `bind`. Each epoch's means go to the trainer's logs as
     `dynamics/...`. FSDP and DeepSpeed are not tested.
 
     Args:
@@ -140,11 +141,11 @@ class TrainingDynamics:
         """
         recorder = self._bound()
         numbers = recorder.numbering.rows_of(pool)
-        unseen = reasons_unseen(recorder.numbering, numbers)
+        unseen = reasons_unseen(recorder.numbering, numbers, recorder.records, self.pack_to)
         found = _added(pool, self._courses(recorder.records, numbers), "dynamics", "epochs", unseen)
         if recorder.probe is not None and not recorder.probe.held_out:
             courses = self._courses(recorder.probe.records, numbers)
-            unseen = np.full(len(pool), "not probed", dtype=object)
+            unseen = with_losses(np.full(len(pool), "not probed"), numbers, recorder.probe.records)
             found = _added(found, courses, "probe", "passes", unseen)
         return found
 
@@ -161,8 +162,9 @@ class TrainingDynamics:
             raise ValueError("the probe did not run on another dataset; add_to adds the columns of the training set")
         if len(dataset) != probe.source_rows:
             raise ValueError(f"probe_on has {probe.source_rows:,} rows, this dataset {len(dataset):,}; pass that one")
-        courses = self._courses(probe.records, np.arange(len(dataset)))
-        unseen = np.full(len(dataset), "left out by the trainer: no token to learn from", dtype=object)
+        numbers = np.arange(len(dataset))
+        courses = self._courses(probe.records, numbers)
+        unseen = with_losses(np.full(len(dataset), DROPPED), numbers, probe.records)
         return _added(dataset, courses, "probe", "passes", unseen)
 
     def map_figure(self, *, dark: bool = False) -> Any:

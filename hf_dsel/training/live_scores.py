@@ -105,7 +105,7 @@ def measured(trainer: Any, score: Score, rows: Dataset) -> Dataset:
 
 
 def _columns(trainer: Any, score: Score, rows: Dataset) -> dict[str, Any]:
-    model, tokenizer = trainer.model, trainer.processing_class
+    model, tokenizer = trainer.model, tokenizer_of(trainer)
     if not len(rows):  # more ranks than rows
         return {}
     if callable(score):
@@ -124,6 +124,11 @@ def _columns(trainer: Any, score: Score, rows: Dataset) -> dict[str, Any]:
             for name, values in scorer(texts[start : start + ROWS_AT_ONCE]).items():
                 columns[name] += values
     return columns
+
+
+def tokenizer_of(trainer: Any) -> Any:
+    """The trainer's tokenizer, also where it has a processor, which holds one."""
+    return getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
 
 
 def _listed(values: Any) -> list[Any]:

@@ -15,7 +15,7 @@ from hf_dsel.columns import first
 from hf_dsel.training import recordable, sequence_stats
 from hf_dsel.training.gradient_norms import last_layer_norms, trainable_norms
 from hf_dsel.training.records import Records
-from hf_dsel.training.row_numbers import ROW, Numbering, RowCollator
+from hf_dsel.training.row_numbers import ROW, Numbering, RowCollator, fingerprint
 
 Gradients = Literal["last_layer", "trainable"]
 
@@ -54,7 +54,7 @@ class Probe:
             recordable.CannotRecord: such a probe would hang, or measure something else.
             ValueError: a row number that is not in the training set.
         """
-        recordable.check_probe(trainer, gradients=self.gradients is not None, held_out=self.held_out)
+        recordable.check_probe(trainer, gradients=self.gradients, held_out=self.held_out)
         kind = recordable.kind_of(trainer)
         numbers = sequence_stats.ANSWER if kind == "sft" else sequence_stats.PAIR
         self.records = Records((*numbers, "grand") if self.gradients else numbers)
@@ -73,6 +73,17 @@ class Probe:
             if missing:
                 raise ValueError(f"probe_on names rows {first(missing)}, which are not in the training set")
             self._rows = numbering.dataset.select([place[n] for n in self.on])
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for a checkpoint's passes to be of this probe."""
+        assert self._rows is not None
+        of = "other rows" if self.held_out else "rows of the training set"
+        return {
+            "probe": "each epoch" if self.every is None else f"every {self.every} steps",
+            "probe_on": f"{len(self._rows):,} {of} ({fingerprint(self._rows)})",
+            "gradients": self.gradients,
+        }
 
     def at_epoch(self, epochs: int) -> bool:
         """Run after so many epochs, unless it did, and say whether it ran now."""

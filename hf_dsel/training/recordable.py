@@ -95,7 +95,7 @@ def refuse_view(trainer: Any) -> None:
             )
 
 
-def check_probe(trainer: Any, *, gradients: bool, held_out: bool) -> None:
+def check_probe(trainer: Any, *, gradients: str | None, held_out: bool) -> None:
     """Refuse probes that would hang or measure something else.
 
     Raises:
@@ -106,6 +106,13 @@ def check_probe(trainer: Any, *, gradients: bool, held_out: bool) -> None:
         raise CannotRecord(f"a probe runs the model on one rank at a time, which {how} cannot do; leave probe out")
     if gradients and kind_of(trainer) == "dpo":
         raise CannotRecord("GraNd is the gradient of the loss of a response; leave gradients out with a DPOTrainer")
+    for name, config in getattr(trainer.model, "peft_config", {}).items():
+        if gradients == "last_layer" and getattr(config, "is_prompt_learning", False):
+            raise CannotRecord(
+                f"the adapter {name!r} ({str(config.peft_type).rpartition('.')[2]}) puts tokens of its own before the "
+                "row, and gradients='last_layer' runs the model beneath it, without them; use gradients='trainable', "
+                "the norm over the adapter's weights"
+            )
     if held_out and getattr(trainer, "precompute_ref_logps", False):
         raise CannotRecord(
             "precompute_ref_log_probs=True leaves no reference model for the rows of probe_on; set it to False, or "

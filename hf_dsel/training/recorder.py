@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import warnings
+import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from hf_dsel.training import recordable, sequence_stats
+from hf_dsel.training.fuller_head import FullerHead
 from hf_dsel.training.packing import packed
 from hf_dsel.training.probing import Probe
 from hf_dsel.training.records import Records
-from hf_dsel.training.row_numbers import ROW, Numbering, RowCollator
+from hf_dsel.training.row_numbers import ROW, Numbering, RowCollator, fingerprint
 from hf_dsel.training.summaries import of_pass
 
 FILE = "hf_dsel_dynamics.npz"
@@ -27,7 +30,7 @@ WHOLE = 1e-6  # how near to a whole number an epoch's fraction is one
 
 
 class ForeignRecords(ValueError):
-    """A checkpoint holds records of another training set or kind of trainer."""
+    """A checkpoint holds records of other rows, of another probe or kind of trainer, or of an earlier hf_dsel."""
 
 
 @dataclass
@@ -45,7 +48,9 @@ class Recorder:
     kind: recordable.Kind = field(init=False)
     numbering: Numbering = field(init=False)
     records: Records = field(init=False)
+    identity: dict[str, Any] = field(init=False)
     epoch: int = 0
+    _head: FullerHead | None = field(default=None, repr=False)
     _outputs: list[Any] | None = field(default=None, repr=False)
     _hooks: list[Any] = field(default_factory=list, repr=False)
     _resume_from: Path | None = None
@@ -59,6 +64,13 @@ class Recorder:
         self.records = Records(sequence_stats.ANSWER if self.kind == "sft" else sequence_stats.PAIR)
         if self.probe is not None:
             self.probe.prepare(trainer, self.numbering)
+        prepared = self.numbering.dataset
+        self.identity = {
+            "trainer": self.kind,
+            "rows": f"{len(prepared):,} of {self.numbering.source_rows:,} ({fingerprint(prepared)})",
+            "pack_to": self.pack_to,
+            "probe": None,
+        } | (self.probe.identity if self.probe is not None else {})
 
     def attach(self) -> None:
         """Change the trainer: its training set, its collator, and what `train` and `compute_loss` do around theirs."""
@@ -72,7 +84,7 @@ class Recorder:
             trainer._signature_columns.append(ROW)
         trainer.data_collator = RowCollator(trainer.data_collator)
         if self.kind == "sft":
-            sequence_stats.ask_for_el2n(trainer.model)
+            self._head = FullerHead(trainer.model)
         trainer.compute_loss = self._reading(trainer.compute_loss)
         trainer.train = self._remembering(trainer.train)
         trainer.add_callback(callback_of(self))
@@ -99,10 +111,14 @@ class Recorder:
             if found is True:
                 found = get_last_checkpoint(self.trainer.args.output_dir)
             self._resume_from = None if found is None else Path(found)
+            if self._head is not None:
+                self._head.on()  # before accelerate wraps the model
             try:
                 return plain(resume_from_checkpoint, *args, **kwargs)
             finally:
                 self._release()  # also when training was broken off
+                if self._head is not None:
+                    self._head.off()
 
         return train
 
@@ -176,7 +192,7 @@ class Recorder:
         if not self.trainer.is_world_process_zero() or not folder.is_dir():
             return
         arrays = self.records.arrays("train") | (self.probe.records.arrays("probe") if self.probe else {})
-        identity = np.array([self.kind, str(self.numbering.source_rows), str(len(self.numbering.dataset))])
+        identity = np.array(json.dumps(self.identity))
         temporary = folder / f"{FILE}.tmp"
         with open(temporary, "wb") as file:
             np.savez(file, identity=identity, **arrays)  # type: ignore[arg-type]
@@ -202,14 +218,26 @@ class Recorder:
                 stacklevel=2,
             )
             return
-        with np.load(path) as found:
-            arrays = dict(found)
-        identity = arrays.pop("identity").tolist()
-        mine = [self.kind, str(self.numbering.source_rows), str(len(self.numbering.dataset))]
-        if identity != mine:
+        without = "delete that file to resume without what was recorded before it"
+        try:
+            with np.load(path) as found:
+                arrays = dict(found)
+        except (zipfile.BadZipFile, ValueError, EOFError) as error:
             raise ForeignRecords(
-                f"{path} was recorded by a {identity[0]} trainer on {identity[2]} of {identity[1]} rows; this is a "
-                f"{mine[0]} trainer on {mine[2]} of {mine[1]}. Train on the same rows, or do not resume"
+                f"{path} is not complete ({error}). Resume from an earlier checkpoint, or {without}"
+            ) from None
+        identity = arrays.pop("identity", np.array([]))
+        if identity.ndim != 0:
+            raise ForeignRecords(
+                f"{path} was written by an earlier hf_dsel, which did not note the rows and the probe, so whether they "
+                f"are the same cannot be told. Start anew, or {without}"
+            )
+        there = json.loads(str(identity))
+        names = [name for name in there | self.identity if there.get(name) != self.identity.get(name)]
+        if names:
+            other = "; ".join(f"{name}: {there.get(name)} there, {self.identity.get(name)} now" for name in names)
+            raise ForeignRecords(
+                f"{path} is of another run ({other}). Resume with the same rows and options, start anew, or {without}"
             )
         self.records.restore(arrays, "train")
         if self.probe is not None:

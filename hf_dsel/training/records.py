@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
+NO_TOKEN, NOT_FINITE = "no_token", "not_finite"
 BATCHES = 64  # kept on the device before they are fetched in one go
 
 
@@ -28,10 +29,12 @@ class Records:
     Args:
         numbers: what each row has, in order.
         passes: pass → rows (ascending) and values (rows x numbers); the same on every rank.
+        lost: `NO_TOKEN` or `NOT_FINITE` → rows (ascending) that came by without numbers for this reason.
     """
 
     numbers: tuple[str, ...]
     passes: dict[int, tuple[IntArray, FloatArray]] = field(default_factory=dict)
+    lost: dict[str, IntArray] = field(default_factory=dict)
     _new: list[tuple[int, int, torch.Tensor, torch.Tensor]] = field(default_factory=list, repr=False)
     _fetched: list[tuple[int, int, IntArray, FloatArray]] = field(default_factory=list, repr=False)
 
@@ -77,7 +80,9 @@ class Records:
             steps, rows, values = (np.concatenate([f[i] for f in found]) for i in range(3))
             order = np.argsort(steps, kind="stable")  # at one step the lower rank first
             rows, values = rows[order], values[order]
-            seen = ~np.isnan(values).any(1)  # a sequence without a scored token says nothing
+            seen, silent = np.isfinite(values).all(1), np.isnan(values[:, 0])
+            for why, which in ((NO_TOKEN, silent), (NOT_FINITE, ~seen & ~silent)):
+                self.lost[why] = np.union1d(self.lost.get(why, np.empty(0, np.int64)), rows[which])
             if at in self.passes:
                 rows = np.concatenate([self.passes[at][0], rows[seen]])
                 values = np.concatenate([self.passes[at][1], values[seen]])
@@ -102,13 +107,15 @@ class Records:
         found: dict[str, npt.NDArray[Any]] = {}
         for at, (rows, values) in self.passes.items():
             found |= {f"{prefix}/{at}/rows": rows, f"{prefix}/{at}/values": values}
-        return found
+        return found | {f"{prefix}-lost/{why}": rows for why, rows in self.lost.items()}
 
     def restore(self, arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> None:
         """Take what `arrays` made, in the place of what is here."""
         self._new.clear()
         self._fetched.clear()
         found = sorted({int(name.split("/")[1]) for name in arrays if name.startswith(f"{prefix}/")})
+        lost = f"{prefix}-lost/"
+        self.lost = {name.removeprefix(lost): rows for name, rows in arrays.items() if name.startswith(lost)}
         self.passes = {at: (arrays[f"{prefix}/{at}/rows"], arrays[f"{prefix}/{at}/values"]) for at in found}
 
 

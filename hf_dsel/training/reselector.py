@@ -27,7 +27,7 @@ from hf_dsel.selection import Selection, Source
 from hf_dsel.selection_block import from_main_process
 from hf_dsel.strategies import Strategy, make_strategy
 from hf_dsel.training import reselectable
-from hf_dsel.training.live_scores import Score, live_scorer, measured, same_random_numbers
+from hf_dsel.training.live_scores import Score, live_scorer, measured, same_random_numbers, tokenizer_of
 from hf_dsel.training.reselect_state import RoundState, as_json
 from hf_dsel.training.round_sampler import RoundSampler
 from hf_dsel.training.row_numbers import ROW, Numbering
@@ -335,7 +335,7 @@ def _numbers(note: dict[str, Any]) -> dict[str, float]:
 
 def _without_eos(prepared: Dataset, trainer: Any) -> Dataset:
     """TRL's copy of the rows without the EOS token that it wrote behind every plain text."""
-    eos = getattr(trainer, "_tokenizer", trainer.processing_class).eos_token
+    eos = tokenizer_of(trainer).eos_token
     plain = prepared.with_format(None)
     texts = ("text", "completion", "chosen", "rejected")
     names = [n for n in texts if n in plain.column_names and getattr(plain.features[n], "dtype", "") == "string"]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from datasets import Dataset
 
 from hf_dsel import rows
 from hf_dsel.columns import first
+from hf_dsel.selection import Source
 
 ROW = "hf_dsel_row"
 NUMBER = f"pool = pool.add_column({ROW!r}, list(range(len(pool))))"
@@ -22,6 +24,17 @@ IntArray = npt.NDArray[np.int64]
 
 class OtherRows(ValueError):
     """The dataset given is not the one that the trainer was given."""
+
+
+TOKENS = ("input_ids", "labels", "completion_mask", "prompt_ids", "chosen_ids", "rejected_ids")
+
+
+def fingerprint(numbered: Dataset) -> str:
+    """A hash of the row numbers of a tokenised dataset and, as in `Source`, of the tokens of up to 1,000 rows."""
+    tokens = tuple(name for name in TOKENS if name in numbered.column_names)
+    numbers = np.asarray(numbered.with_format(None)[ROW][:], np.int64)
+    text = Source.of(numbered, tokens or None).sha256
+    return hashlib.sha256(text.encode() + numbers.tobytes()).hexdigest()[:16]
 
 
 @dataclass

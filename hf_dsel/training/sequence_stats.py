@@ -22,13 +22,6 @@ class NoTokenOutput(RuntimeError):
     """The forward pass did not return what TRL 1.16 returns."""
 
 
-def ask_for_el2n(model: Any) -> None:
-    """Have the forward pass of a bound trainer's model return Σ_v p_v² too, from the tiles it goes through anyway."""
-    from trl.trainer.utils import add_fused_lm_head
-
-    add_fused_lm_head(language_model(model), outputs=PER_TOKEN)
-
-
 def language_model(model: Any) -> Any:
     """The causal language model itself, inside adapters or not."""
     return model.get_base_model() if hasattr(model, "peft_config") else model
@@ -46,7 +39,8 @@ def of_answers(output: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
         inputs: the batch. `seq_idx` (1 x length) says which sequence a token belongs to where they lie end to end.
 
     Returns:
-        (sequences x 5) float32, on the device of the output; NaN where a sequence has no scored token.
+        (sequences x 5) float32, on the device of the output; NaN where a sequence has no scored token, infinity where
+        one of its numbers is not finite.
 
     Raises:
         NoTokenOutput: the model returned something else.
@@ -60,7 +54,7 @@ def of_answers(output: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
     tokens = torch.stack([-output.log_probs.float(), output.is_top1.float(), el2n, output.entropy.float(), mask])
     sums = _sums(tokens * mask, inputs)
     n = sums[-1:]
-    return torch.cat([sums[:-1] / n, n]).T.detach()
+    return _marked(torch.cat([sums[:-1] / n, n]).T.detach(), n[0] > 0)
 
 
 def of_tokens(output: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
@@ -127,7 +121,7 @@ def of_pairs(output: Any, reference: Any, inputs: Mapping[str, Any], beta: float
         beta: the trainer's.
 
     Returns:
-        (pairs x 3) float32; NaN where neither side has a scored token.
+        (pairs x 3) float32; NaN where neither side has a scored token, infinity where a number is not finite.
 
     Raises:
         NoTokenOutput: a model returned something else.
@@ -145,7 +139,15 @@ def of_pairs(output: Any, reference: Any, inputs: Mapping[str, Any], beta: float
     margin = beta * ((chosen - kept[0]) - (rejected - kept[1]))
     found = torch.stack([chosen, rejected, margin], 1).detach()
     scored = output.label_mask.any(1).view(2, -1).any(0)
-    return torch.where(scored[:, None], found, torch.nan)
+    return _marked(found, scored)
+
+
+def _marked(found: torch.Tensor, scored: torch.Tensor) -> torch.Tensor:
+    """Rows of numbers, all infinite where one is not finite, and all NaN where nothing was scored."""
+    import torch
+
+    finite = found.isfinite().all(1, keepdim=True)
+    return torch.where(scored[:, None], torch.where(finite, found, torch.inf), torch.nan)
 
 
 def _check(output: Any, names: tuple[str, ...]) -> None:

@@ -25,6 +25,7 @@ from hf_dsel.selection import Source
 from hf_dsel.selection_block import BadConfig
 from hf_dsel.training import experiment as sft
 from hf_dsel.training import sequence_stats
+from hf_dsel.training.dynamics import TrainingDynamics
 from hf_dsel.training.memorization import Estimate, influence, memorization, most_influential
 from hf_dsel.training.row_numbers import ROW, RowCollator
 
@@ -47,7 +48,8 @@ class SubsetModels:
     of them that it holds for the most likely, without dropout.
 
     Args:
-        arguments: what `hf-dsel sft` would be called with; its `selection:` and `reselect:` blocks are not applied.
+        arguments: what `hf-dsel sft` would be called with; its `selection:` and `reselect:` blocks are not applied,
+            and of `dynamics:` only `pack_to`.
         n: models, from 2 on.
         fraction: of the rows that a model is trained on, in (0, 1).
         out: the folder. It gets `subsets/*.npz`, one a model: `member`, and `probability` and `accuracy` of the rows
@@ -122,7 +124,7 @@ class SubsetModels:
             subset = self.pool.select(np.flatnonzero(inside))
             tests = None if self.tests is None else sft.for_trl(self.tests)
             wanted = [self.pool] if self.tests is None else [self.pool, self.tests]
-            measuring = _Measuring([sft.for_trl(rows) for rows in wanted])
+            measuring = _Measuring([sft.for_trl(rows) for rows in wanted], self._pack_to(experiment))
             ready: Any = replace(experiment, dynamics=measuring, rows=subset)  # type: ignore[arg-type]
             evaluated = tests if experiment.training.eval_strategy != "no" else None
             sft.train(ready, sft.for_trl(subset), evaluated)
@@ -141,6 +143,10 @@ class SubsetModels:
         found = sft.parsed("sft", [*self.arguments, "--dynamics.map", "false", "--output_dir", str(folder)])
         return replace(found, block=None, reselect=None)
 
+    @staticmethod
+    def _pack_to(experiment: sft.Experiment) -> int | None:
+        return None if experiment.dynamics is None else experiment.dynamics.pack_to
+
     def _file(self, s: int) -> Path:
         return self.out / SUBSETS / f"{s:04d}.npz"
 
@@ -150,6 +156,8 @@ class SubsetModels:
         settings = {k: v for k, v in experiment.training.to_dict().items() if k not in NOT_SETTINGS}
         sources = [dataclasses.asdict(Source.of(rows)) for rows in (self.pool, self.tests) if rows is not None]
         known = [settings, dataclasses.asdict(experiment.model), sources, self.fraction]
+        if self._pack_to(experiment) is not None:
+            known.append({"pack_to": self._pack_to(experiment)})
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=str).encode()).hexdigest()
 
     def _write(
@@ -183,12 +191,15 @@ class _Measuring:
     """In the place of a dynamics block: measures some datasets with the model that was just trained."""
 
     datasets: list[Dataset]
+    pack_to: int | None = None
     found: list[dict[Measure, npt.NDArray[np.float64]]] = field(default_factory=list)
 
     def make(self) -> _Measuring:
         return self
 
     def bind(self, trainer: Any) -> Any:
+        if self.pack_to is not None:
+            TrainingDynamics(pack_to=self.pack_to).bind(trainer)
         return trainer
 
     def write(self, trainer: Any, rows: Dataset, output_dir: str) -> list[str]:

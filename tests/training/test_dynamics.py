@@ -10,6 +10,7 @@ import hf_dsel
 from hf_dsel.training.dynamics import NothingRecorded, TrainingDynamics
 from hf_dsel.training.recordable import CannotRecord
 from hf_dsel.training.row_numbers import ROW, OtherRows
+from tests.conftest import make_tokenizer
 from tests.training.tiny_runs import CPU, courses, sft, tiny_model, tiny_pool
 
 NAMES = ("loss", "accuracy", "el2n", "entropy", "tokens")
@@ -143,7 +144,7 @@ def test_rows_not_seen_are_null_with_a_reason():
     for row in found:
         trained = row[ROW] in (11, 0, 2, 5, 6, 7)
         if row["dynamics_epochs"] == 0:
-            why = "not seen: the training ended before" if trained else "not in the training set"
+            why = "not seen: not drawn while the training was recorded" if trained else "not in the training set"
             assert row["dynamics_loss_mean"] is None and row["dynamics_loss_mean_status"] == why
             assert row["dynamics_unforgettable"] is None and row["dynamics_forgetting_status"] == why
         else:
@@ -167,6 +168,74 @@ def test_rows_that_trl_drops_keep_their_places():
     assert found["dynamics_loss_mean_status"][2] == "left out by the trainer: no token to learn from"
     numbers = [trainer.train_dataset[i][ROW] for i in range(5)]
     assert numbers == [0, 1, 3, 4, 5]
+
+
+def test_rows_that_pack_to_cuts_away_say_so():
+    rows = tiny_pool(6).to_list()
+    rows[2]["instruction"] = "long " * 30  # more than 64 tokens before the answer
+    rows[4]["output"] = "rain " * 60  # cut, but not to nothing
+    pool = Dataset.from_list(rows)
+    trainer = sft(pool, num_train_epochs=2, padding_free=True, max_length=None)
+    dynamics = TrainingDynamics(pack_to=64).bind(trainer)
+    trainer.train()
+    found = dynamics.add_to(pool)
+    assert found["dynamics_epochs"][:] == [2, 2, 0, 2, 2, 2] and found["dynamics_loss_mean"][2] is None
+    assert found["dynamics_loss_mean_status"][2] == "cut away: pack_to=64 leaves no token to learn from"
+
+
+@pytest.mark.parametrize("probe", [None, "epoch"])
+def test_rows_whose_loss_is_not_finite_say_so(probe):
+    rows = tiny_pool(4).to_list()
+    rows[2]["output"] = "~"  # a token that no other row has
+    pool = Dataset.from_list(rows)
+    trainer = sft(pool, max_steps=1)
+    ids = [set(i) for i in trainer.train_dataset["input_ids"][:]]
+    alone = ids[2] - ids[0] - ids[1] - ids[3]
+    trainer.model.model.embed_tokens.weight.data[sorted(alone)] = torch.nan
+    dynamics = TrainingDynamics(probe=probe).bind(trainer)
+    trainer.train()
+    found = dynamics.add_to(pool)
+    assert found["dynamics_epochs"][:] == [1, 1, 0, 1]
+    assert found["dynamics_loss_mean_status"][:] == ["ok", "ok", "the loss was not finite", "ok"]
+    assert found["dynamics_forgetting_status"][2] == "the loss was not finite"
+    if probe:
+        assert found["probe_loss_mean_status"][2] == "the loss was not finite"
+
+
+def test_a_row_without_a_scored_token_says_so():
+    ids = [[5, 6, 7], [5, 6, 8], [9]]  # nothing comes before the only token of the last
+    tokens = Dataset.from_dict({"input_ids": ids, "labels": ids})
+    trainer = sft(tokens, max_steps=1, dataset_kwargs={"skip_prepare_dataset": True})
+    dynamics = TrainingDynamics().bind(trainer)
+    trainer.train()
+    found = dynamics.add_to(tokens)
+    assert found["dynamics_loss_mean_status"][:] == ["ok", "ok", "no token to learn from"]
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_model_has_its_stock_head_again(bf16):
+    """A second trainer of the same model sees what TRL put there, also under accelerate's wrapper for bfloat16."""
+    model = tiny_model(make_tokenizer())
+    first, second = (sft(tiny_pool(8), model=model, num_train_epochs=2, bf16=bf16) for _ in range(2))
+    stock, batch = model.forward, {"input_ids": torch.tensor([[5, 6, 7]]), "labels": torch.tensor([[5, 6, 7]])}
+    dynamics = TrainingDynamics().bind(first)
+    assert model.forward is stock
+    for _ in range(2):  # trained twice, it records twice
+        first.train()
+        assert courses(dynamics, range(8))["el2n"].shape == (8, 2)
+        assert bf16 or model.forward is stock
+        assert model(**batch, fused_lm_head=True).log_sum_sq_probs is None
+    second.train()
+    assert model(**batch, fused_lm_head=True).log_sum_sq_probs is None
+
+    class Broken(SFTTrainer):
+        def training_step(self, *_, **__):
+            raise ZeroDivisionError
+
+    TrainingDynamics().bind(broken := sft(tiny_pool(4), cls=Broken, bf16=bf16))
+    with pytest.raises(ZeroDivisionError):
+        broken.train()
+    assert broken.model(**batch, fused_lm_head=True).log_sum_sq_probs is None
 
 
 def test_another_dataset_is_refused():

@@ -9,6 +9,7 @@ from hf_dsel.training.dynamics import TrainingDynamics
 from hf_dsel.training.gradient_norms import last_layer_norms
 from hf_dsel.training.recordable import CannotRecord
 from hf_dsel.training.row_numbers import ROW
+from tests.conftest import make_tokenizer
 from tests.training.tiny_runs import sft, tiny_model, tiny_pool
 
 
@@ -70,6 +71,24 @@ def test_logits_that_are_scaled_are_noticed():
         model.lm_head.weight *= 0.5
         with pytest.raises(CannotRecord, match="gradients='trainable'"):
             last_layer_norms(model, batch, output)
+
+
+@pytest.mark.parametrize("kind", ["PromptTuningConfig", "PrefixTuningConfig", "PromptEncoderConfig"])
+def test_the_last_layer_under_adapters_that_add_tokens(kind):
+    """The model beneath them does not see their tokens: refused; the gradient of the adapter goes through them."""
+    peft = pytest.importorskip("peft")
+
+    def tuned():
+        config = getattr(peft, kind)(num_virtual_tokens=2, task_type="CAUSAL_LM")
+        model = peft.get_peft_model(tiny_model(make_tokenizer()), config)
+        return sft(tiny_pool(4), model=model, num_train_epochs=1, gradient_checkpointing=False)
+
+    with pytest.raises(CannotRecord, match=r"'default' \(\w+\) puts tokens of its own.*use gradients='trainable'"):
+        TrainingDynamics(probe="epoch", gradients="last_layer").bind(tuned())
+    dynamics = TrainingDynamics(probe="epoch", gradients="trainable").bind(trainer := tuned())
+    trainer.train()
+    found = dynamics.add_to(tiny_pool(4))
+    assert min(found["probe_grand"][:]) > 0 and found["dynamics_epochs"][:] == [1] * 4
 
 
 def test_a_probe_changes_nothing():

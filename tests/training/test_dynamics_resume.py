@@ -1,6 +1,7 @@
 """Records after `kill -9` and on two ranks are those of one run that nobody stopped."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from datasets import Dataset
 
+import hf_dsel
 from hf_dsel.training.dynamics import TrainingDynamics
 from hf_dsel.training.recorder import FILE, ForeignRecords
 from tests.training.dynamics_worker import PROBE, resumable
@@ -71,8 +74,48 @@ def test_a_checkpoint_without_records_says_so(whole, tmp_path):
 def test_records_of_another_training_set_are_refused(whole):
     folder, _ = whole
     other = sft(tiny_pool(12), output_dir=str(folder), per_device_train_batch_size=2, num_train_epochs=2)
-    with pytest.raises(ForeignRecords, match="on 16 of 16 rows; this is a sft trainer on 12 of 12"):
+    with pytest.raises(ForeignRecords, match=r"rows: 16 of 16 \(\w+\) there, 12 of 12 \(\w+\) now"):
         run(other, resume=str(folder / "checkpoint-3"))
+
+
+def test_other_rows_of_the_same_number_are_refused(whole):
+    rows = tiny_pool(16).to_list()
+    rows[7]["output"] = "another answer"
+    other = sft(Dataset.from_list(rows), output_dir=str(whole[0]), per_device_train_batch_size=2, num_train_epochs=2)
+    with pytest.raises(
+        ForeignRecords, match=r"\(rows: 16 of 16 \((\w+)\) there, 16 of 16 \((?!\1)\w+\) now; .*delete that"
+    ):
+        run(other, resume=str(whole[0] / "checkpoint-3"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gradients": "trainable"}, r"\(gradients: last_layer there, trainable now\)"),
+        ({"probe": "steps", "probe_every": 2}, r"\(probe: each epoch there, every 2 steps now\)"),
+        ({"probe_on": [1, 2]}, r"16 rows of the training set \(\w+\) there, 2 rows of the training set"),
+        ({"probe_on": hf_dsel.to_trl(tiny_pool(3))}, r"\(probe_on: .* there, 3 other rows \(\w+\) now\)"),
+        ({"probe": None, "gradients": None}, "probe: each epoch there, None now; probe_on: "),
+    ],
+)
+def test_another_probe_is_refused(whole, options, message):
+    with pytest.raises(ForeignRecords, match=message):
+        run(resumable(str(whole[0])), resume=str(whole[0] / "checkpoint-3"), **options)
+
+
+def test_records_of_an_earlier_version_or_cut_off_are_named(whole, tmp_path):
+    folder = shutil.copytree(whole[0] / "checkpoint-3", tmp_path / "checkpoint-3")
+    with np.load(folder / FILE) as found:
+        arrays = dict(found)
+    np.savez(folder / FILE, **arrays | {"identity": np.array(["sft", "16", "16"])})
+    with pytest.raises(ForeignRecords, match=r"an earlier hf_dsel.*delete that file to resume without"):
+        run(resumable(str(tmp_path)), resume=str(folder))
+    (folder / FILE).write_bytes((folder / FILE).read_bytes()[:300])
+    with pytest.raises(ForeignRecords, match="is not complete"):
+        run(resumable(str(tmp_path)), resume=str(folder))
+    (folder / FILE).unlink()
+    with pytest.warns(UserWarning, match="holds no"):
+        run(resumable(str(tmp_path)), resume=str(folder))
 
 
 @pytest.mark.distributed

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, Qwen2AudioProcessor, WhisperFeatureExtractor
+from trl import SFTConfig, SFTTrainer
 
 import hf_dsel
 from hf_dsel.strategies.top_k import TopK
@@ -15,8 +16,6 @@ from tests.training.tiny_runs import CPU, sft, tiny_model
 
 
 def adapted(folder, config, **options):
-    from trl import SFTConfig, SFTTrainer
-
     tokenizer = make_tokenizer()
     base = save(tiny_model(tokenizer), tokenizer, folder / "base")
     args = {"output_dir": str(folder / "out"), "per_device_train_batch_size": 4, "num_train_epochs": 2,
@@ -47,6 +46,28 @@ def test_adapters_that_add_tokens_are_refused(tmp_path):
     with pytest.raises(CannotReselect, match="puts tokens before the prompt, which the scores would not see; use LoRA"):
         Reselect(TopK(column="nll"), 8, score="nll").bind(trainer, words())
     Reselect("random", 8).bind(trainer, words())
+
+
+def test_a_processor_gives_its_tokenizer(tmp_path):
+    """A model that is trained with a processor is scored with the tokenizer in it, by columns and by a callable."""
+    tokenizer = make_tokenizer()
+    processor = Qwen2AudioProcessor(WhisperFeatureExtractor(), tokenizer, chat_template=tokenizer.chat_template)
+    given = []
+
+    def own(model, tokenizer, rows):
+        given.append(tokenizer)
+        return {"nll": [float(len(tokenizer(text).input_ids)) for text in rows["output"][:]]}
+
+    gains = []
+    for reader, score in ((tokenizer, "nll"), (processor, "nll"), (processor, own)):
+        args = {"output_dir": str(tmp_path), "per_device_train_batch_size": 4, "num_train_epochs": 1, "max_length": 64,
+                "save_strategy": "no"} | CPU  # fmt: skip
+        trainer = SFTTrainer(tiny_model(tokenizer), args=SFTConfig(**args), processing_class=reader,
+                             train_dataset=hf_dsel.to_trl(words()))  # fmt: skip
+        reselect = Reselect(TopK(column="nll"), 8, score=score).bind(trainer, words())
+        trainer.train()
+        gains.append(reselect.selections[0].gains.tolist())
+    assert gains[0] == gains[1] and given == [tokenizer]
 
 
 def test_bfloat16_training_scores_in_bfloat16(tmp_path):

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import hf_dsel
 from hf_dsel.cli import main
 from hf_dsel.training.memorization import memorization, most_influential
+from hf_dsel.training.recordable import CannotRecord
 from tests.training.tiny_runs import tiny_pool
 
 STEPS = {
@@ -100,6 +101,22 @@ def test_a_finished_model_is_not_trained_again(place, capsys):
     for change in (["--fraction", "0.5"], ["--learning_rate", "1e-2"], ["--seed", "7"]):
         assert main([*COMMAND, "--n", "3", "--overwrite", *change]) == 2
         assert "other settings of the training" in capsys.readouterr().err
+
+
+def test_rows_are_packed_as_the_file_says(place, capsys):
+    packed = ["--dynamics.pack_to", "64"]
+    free = ["--padding_free", "true", "--max_length", "96"]
+    with pytest.raises(CannotRecord, match="pack_to=64 needs"):
+        main([*COMMAND, "--n", "2", *packed])
+    found = {}
+    for name, flags in (("plain", free), ("packed", [*free, *packed])):
+        assert main([*COMMAND[:-1], name, "--n", "2", *flags]) == 0
+        found[name] = dict(np.load(f"{name}/subsets/0000.npz"))
+    assert (found["plain"]["member"] == found["packed"]["member"]).all()
+    assert not np.isnan(found["packed"]["row_probability"]).any()
+    assert np.abs(found["plain"]["row_probability"] - found["packed"]["row_probability"]).max() > 1e-4
+    assert main([*COMMAND[:-1], "plain", "--n", "2", *free, *packed, "--overwrite"]) == 2
+    assert "other settings of the training" in capsys.readouterr().err
 
 
 def test_killed_and_started_again(place, capsys):
