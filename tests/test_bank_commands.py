@@ -388,7 +388,7 @@ def test_the_examples_of_the_help_parse(monkeypatch):
         for line in text.replace("\\\n", " ").splitlines():
             if line.startswith("  hf-dsel bank "):
                 assert main(shlex.split(line)[1:]) == 0
-    assert [verb for verb, _ in seen].count("update") == 4 and seen[0] == ("init", {"folder": "my-bank", "size": 6000})
+    assert [verb for verb, _ in seen].count("update") == 6 and seen[0] == ("init", {"folder": "my-bank", "size": 6000})
     assert ("show", {"folder": "my-bank", "rounds": True, "top": 20, "picture": "my-bank.png"}) in seen
 
 

@@ -7,6 +7,7 @@ import pytest
 from datasets import Dataset, Features, List, Value, load_dataset
 
 from hf_dsel import Bank, WrongBank
+from hf_dsel.cli import main
 from hf_dsel.fetching import NotFetched
 from hf_dsel.publishing import NotPublished
 
@@ -191,3 +192,29 @@ def test_rounds_of_other_rows_are_told_apart():
     one, other = filled(pool(40)), filled(pool(40, begin=1))
     assert one.history[0].keys != other.history[0].keys and len(one.history[0].keys) == 16
     assert one.history[0].keys == filled(pool(40)).history[0].keys
+
+
+def test_the_commands(hub, tmp_path, capsys):
+    pool(40).to_parquet(str(tmp_path / "one.parquet"))
+    pool(30, begin=40).to_parquet(str(tmp_path / "two.parquet"))
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    assert main(["bank", "init", here, "--size", "20"]) == 0
+    assert main(["bank", "push", here, "user/bank"]) == 2
+    assert "the bank is empty" in capsys.readouterr().err and ("dataset", "user/bank") not in hub.repos
+    assert main(["bank", "update", here, str(tmp_path / "one.parquet")]) == 0
+    assert main(["bank", "push", here, "user/bank", "--license", "mit", "--message", "first"]) == 0
+    assert "load_dataset('user/bank', split=\"train[:20]\")" in capsys.readouterr().out
+    assert hub.repos["dataset", "user/bank"].private and hub.repos["dataset", "user/bank"].head.title == "first"
+    assert main(["bank", "pull", there, "user/bank"]) == 0
+    assert main(["bank", "pull", there, "user/bank"]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert main(["bank", "update", there, str(tmp_path / "two.parquet")]) == 0
+    assert main(["bank", "push", there, "user/bank"]) == 0
+    assert len(Bank.from_hub("user/bank").history) == 2
+    assert main(["bank", "push", here, "user/bank"]) == 2
+    assert "they share 1" in capsys.readouterr().err
+    assert main(["bank", "push", here, "user/public", "--public"]) == 0
+    assert not hub.repos["dataset", "user/public"].private
+    for arguments, text in ((["push", here], "which repository?"), (["pull"], "which bank?")):
+        assert main(["bank", *arguments]) == 2
+        assert text in capsys.readouterr().err

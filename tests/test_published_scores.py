@@ -10,6 +10,7 @@ from datasets import Dataset, Features, List, Value, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_dsel.cli import main
 from hf_dsel.columns import BadColumn, MissingColumn
 from hf_dsel.fetching import NotFetched
 from hf_dsel.joined_scores import NONE, NothingJoined, with_scores
@@ -360,3 +361,33 @@ def test_what_cannot_be_fetched(hub):
         with_scores(plain(pool(5)), "user/nothing")
     with pytest.raises(NotFetched, match="no revision 'v9'"):
         with_scores(plain(pool(5)), "user/scores", revision="v9")
+
+
+def test_the_commands(hub, tmp_path, capsys):
+    plain(pool(20)).to_parquet(str(tmp_path / "pool.parquet"))
+    as_messages(pool(20, begin=5)).to_parquet(str(tmp_path / "chat.parquet"))
+    scored, chat_file, out = str(tmp_path / "scored"), str(tmp_path / "chat.parquet"), str(tmp_path / "out")
+    scorer = ["--scorer", "Length:of=response,unit=words", "--cache-dir", str(tmp_path / "cache")]
+    assert main(["score", str(tmp_path / "pool.parquet"), *scorer, "--out", scored]) == 0
+    assert main(["push", scored, "user/scores", "--scores-only", "--license", "mit", "--source", "me/pool"]) == 0
+    assert "--scores-from user/scores" in capsys.readouterr().out
+    record = json.loads(hub.files("user/scores")["hf_dsel_scores.json"])
+    assert record["columns"]["response_words"]["made_by"]["unit"] == "words" and record["origin"]["repo"] == "me/pool"
+    top = ["--strategy", "top_k", "--k", "4", "--param", "column=response_words"]
+    assert main(["select", chat_file, "--scores-from", "user/scores", *top, "--out", out]) == 0
+    chosen = load_dataset("parquet", data_files=f"{out}/train.parquet", split="train")
+    assert len(chosen) == 4 and None not in chosen["response_words"][:]
+    assert json.loads((tmp_path / "out" / "selection.json").read_text())["scorers"]["response_words"]["unit"] == "words"
+    assert main(["score", chat_file, "--scores-from", "user/scores", "--out", str(tmp_path / "joined")]) == 0
+    joined = load_dataset("parquet", data_files=str(tmp_path / "joined" / "train.parquet"), split="train")
+    assert joined["response_words_status"][:].count(NONE) == 5
+    capsys.readouterr()
+    for arguments, text in (
+        (["score", chat_file, "--out", out], "add --scorer"),
+        (["score", chat_file, "--scores-from", "user/nothing", "--out", f"{out}2"], "no dataset 'user/nothing'"),
+        (["push", scored, "user/scores", "--scores-only", "--no-pool"], "--no-pool has no meaning"),
+        (["push", scored, "user/scores", "--column", "ifd"], "--column is for --scores-only"),
+        (["push", scored, "user/scores", "--scores-only", "--column", "output"], "never text"),
+    ):
+        assert main(arguments) == 2
+        assert text in capsys.readouterr().err
