@@ -52,7 +52,7 @@ def load(
         token: of the Hub; None takes HF_TOKEN or that of `hf auth login`.
 
     Raises:
-        NoRecord: there is no record beside the rows.
+        NoRecord: there is no record beside the rows, or a broken one.
         NotFetched: no such repository, no right to read it, no connection.
         CannotOpen: the rows cannot be read.
     """
@@ -74,7 +74,10 @@ def load_with_record(
     if file is None:
         rows = f"plain load_dataset({place!r}) reads the rows"
         raise NoRecord(f"{place} holds no {PUBLISHED} and no {SAVED}, so nothing says how it was chosen; {rows}")
-    record = Selection.load(file)
+    try:
+        record = Selection.load(file)
+    except ValueError as error:
+        raise NoRecord(f"{place}: {file.name} is no record of a selection: {error}") from None
     commit = None if local else folder.name
     rows = open_dataset(place, split=split or "train", revision=commit, token=token)
     rows = remember(with_marks(rows, record.scorers), record)

@@ -29,6 +29,7 @@ from hf_dsel.scoring import score
 from hf_dsel.selection import Selection, is_vector, pool_of, selection_of
 
 CARD = "README.md"
+_ALWAYS = ".gitattributes"  # a file that every repository has, so that one is found
 SHARD_BYTES = 500_000_000
 REPLACED = ("data/train-*.parquet", "hf_dsel/*.png")  # of an earlier push
 
@@ -198,7 +199,9 @@ def _record(
     if source is not None:
         recorded = record["origin"] or {}
         origin = Origin.parse(source, config=recorded.get("config"), split=recorded.get("split"))
-        commit = fetched(origin.repo, [CARD], revision=origin.revision, token=token).name  # also of a branch or tag
+        commit = fetched(
+            origin.repo, [CARD, _ALWAYS], revision=origin.revision, token=token
+        ).name  # also of a branch or tag
         record["origin"] = replace(origin, revision=commit).to_dict()
     return record
 
@@ -213,7 +216,7 @@ def _license(
     there, carried = license_of(previous), None
     if repo:
         try:
-            place = fetched(repo, [CARD], revision=(origin or {}).get("revision"), token=token) / CARD
+            place = fetched(repo, [CARD, _ALWAYS], revision=(origin or {}).get("revision"), token=token) / CARD
             carried = license_of(place.read_text(encoding="utf-8")) if place.is_file() else None
         except (NotFetched, ValueError):
             carried = None

@@ -16,6 +16,8 @@ import urllib.parse
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import yaml
+
 WRITE, READ, STRANGER = "hf_" + "writeSecret" * 3, "hf_" + "readSecret" * 3, "hf_" + "strangeSecret" * 3
 USERS = {WRITE: ("user", "write"), READ: ("user", "read"), STRANGER: ("stranger", "write")}
 ORGANISATIONS = {"user": ["org"], "stranger": []}
@@ -382,7 +384,8 @@ def _folder(path: str) -> dict:
 
 
 def _front_matter(card: bytes) -> dict:
-    import yaml
-
     found = re.match(rb"---\n(.*?)\n---", card, re.DOTALL)
-    return (yaml.safe_load(found[1]) or {}) if found else {}
+    try:
+        return (yaml.safe_load(found[1]) or {}) if found else {}
+    except yaml.YAMLError:
+        return {}

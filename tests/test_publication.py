@@ -8,7 +8,7 @@ import pytest
 from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
 
 import hf_dsel
-from hf_dsel.card import CardEdited
+from hf_dsel.card import BrokenMetadata, CardEdited
 from hf_dsel.row_digests import difference, row_digests
 
 from .hub_stand_in import READ, STRANGER, WRITE
@@ -118,6 +118,12 @@ def test_text_inside_the_generated_part_stops_the_push(hub, pool, published):
     with pytest.raises(CardEdited, match="edited between its lines"):
         hf_dsel.push_to_hub(pool.select_by("random", k=5), "user/best", pictures=False)
     assert "Hello." in card_of(hub)
+
+
+def test_broken_metadata_stops_the_push_and_names_the_line(hub, pool, published):
+    hub.make("user/best", {"README.md": card_of(hub).replace("license: cc", "license: [cc").encode()})
+    with pytest.raises(BrokenMetadata, match="no valid YAML in line"):
+        hf_dsel.push_to_hub(pool.select_by("random", k=5), "user/best", pictures=False)
 
 
 def test_edit_by_hand_while_pushing_is_not_overwritten(hub, pool, published):
@@ -267,6 +273,9 @@ def test_private_repository_and_rights(hub, pool, published):
 def test_no_record_there(hub, source, tmp_path):
     with pytest.raises(hf_dsel.NoRecord, match=r"user/pool holds no hf_dsel.json"):
         hf_dsel.load("user/pool")
+    hub.make("user/other", {"hf_dsel.json": b'{"a": 1}'})
+    with pytest.raises(hf_dsel.NoRecord, match="user/other: hf_dsel.json is no record of a selection: not a selection"):
+        hf_dsel.load("user/other")
     (tmp_path / "empty").mkdir()
     with pytest.raises(hf_dsel.NoRecord, match="nothing says how it was chosen"):
         hf_dsel.load(tmp_path / "empty")
