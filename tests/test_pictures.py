@@ -11,7 +11,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value, load_dataset
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
@@ -301,6 +301,7 @@ def test_bars_of_sources_are_shares():
     assert "random" not in texts(figure)
 
 
+@settings(max_examples=25)
 @given(st.dictionaries(st.integers(0, 60), st.integers(1, 99), min_size=1), st.integers(0, 60))
 def test_twelve_sources_and_the_others_add_up(counts, extra):
     pool = Counter({f"s{i}": n for i, n in counts.items()})
