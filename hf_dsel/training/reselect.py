@@ -44,7 +44,8 @@ class Reselect:
 
     | | |
     |---|---|
-    | IFD again each epoch (IterIT) | `Reselect(TopK(column="ifd", ceiling=1), k, score="ifd", narrow=3)` |
+    | IterIT: IFD again each epoch, times words that no pick has | `Reselect("iterit", k, score="ifd", narrow=3)` |
+    | the rows of largest IFD by then | `Reselect(TopK(column="ifd", ceiling=1), k, score="ifd", narrow=3)` |
     | the rows that are hardest for the model by then | `Reselect(TopK(column="nll"), k, score="nll")` |
     | random, the control | `Reselect("random", k)` |
     | easy to hard, once, no model | `Reselect(TopK(column="length", largest=False), k, every="once", order="picks")` |
@@ -69,9 +70,10 @@ class Reselect:
     Raises:
         ValueError, TypeError: an option outside its range, or what the strategy refuses.
 
-    Source: IterIT (arXiv 2412.17365) for `score="ifd", narrow=3`.
-    Differs: IterIT ranks by IFD times TF-IDF novelty and keeps scores in bfloat16; here any strategy ranks. In its code
-        too the candidates are those of the first round for good.
+    Source: IterIT (arXiv 2412.17365) for `Reselect("iterit", k, score="ifd", narrow=3)`.
+    Differs: with `narrow` the first round, too, chooses among its first narrow x k picks (IterIT: among all rows). They
+        are the candidates for good, in its code too; but there these are the first k picks, then the rows of IFD 1 or
+        more, then the largest IFD. Scores are not rounded to bfloat16.
 
     >>> from hf_dsel.strategies.top_k import TopK
     >>> Reselect(TopK(column="ifd", ceiling=1), k=0)
