@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from hf_dsel.opening import HUB_ID
 from hf_dsel.strategies import strategy_class
 
 Options = dict[str, Any]
@@ -41,6 +42,15 @@ def strategy_name(made: str) -> str:
     """
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", parsed(made)[0]).lower()
     return re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "unknown"
+
+
+def local_name(model: str) -> str:
+    """The last part of a path; where a model lies on somebody's machine is nobody else's business.
+
+    >>> local_name("/home/me/scorer/")
+    'scorer'
+    """
+    return re.split(r"[/\\\\]", model.rstrip("/\\"))[-1] or "model"
 
 
 def known_class(made: str) -> type[Any] | None:
@@ -123,7 +133,9 @@ def select_lines(record: Mapping[str, Any]) -> str:
             continue
         taken = {f.name for f in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
         exact = {k: str(how[k]) for k in ("model", "revision") if how.get(k) and k in taken}
-        options = {k: v for k, v in exact.items() if k == "model"} | changed(options, cls) | exact
+        if "model" in exact and not HUB_ID.fullmatch(exact["model"]):
+            exact["model"] = f"path/to/{local_name(exact['model'])}"
+        options = {k: v for k, v in exact.items() if k == "model"} | changed(options, cls) | exact  # model comes first
         made.append(f"    hf_dsel.{name}({arguments(options)}),")
     if made:
         lines += ["pool = hf_dsel.score(pool, [", *made, "])"]

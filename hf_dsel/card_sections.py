@@ -16,6 +16,7 @@ from hf_dsel.card_code import (
     arguments,
     changed,
     known_class,
+    local_name,
     paragraphs,
     parsed,
     pip_line,
@@ -24,6 +25,7 @@ from hf_dsel.card_code import (
 )
 from hf_dsel.card_markdown import code, cut, fenced, plain, table
 from hf_dsel.description import Description
+from hf_dsel.opening import HUB_ID
 from hf_dsel.rows import text_columns
 from hf_dsel.selection import is_vector
 
@@ -245,11 +247,15 @@ def _scorers(record: Mapping[str, Any]) -> str:
         body.append([
             code(column),
             code(name) if name else "unknown: the column was there before, or nobody recorded how it was made",
-            code(str(model)) if model else "none" if name and "model" not in (options or {}) else "unknown",
+            _model(str(model)) if model else "none" if name and "model" not in (options or {}) else "unknown",
             code(str(revision)) if revision else "unknown" if model or not name else "none",
             code(cut(rest, 300)) if rest else "unknown" if not name else "defaults",
         ])  # fmt: skip
     return table(["column", "scorer", "model", "revision", "settings"], body)
+
+
+def _model(model: str) -> str:
+    return code(model) if HUB_ID.fullmatch(model) else f"{code(local_name(model))}, a local one"
 
 
 def _again(repo_id: str, record: Mapping[str, Any]) -> str:

@@ -155,6 +155,17 @@ def test_settings_that_are_long_are_cut_and_say_so():
     ast.parse(blocks(text, "python")[1])
 
 
+def test_where_a_local_model_lies_is_not_told():
+    how = {
+        "scorer": "DeitaQuality(model='/home/ada/runs/my-scorer')",
+        "model": "/home/ada/runs/my-scorer",
+        "revision": None,
+    }
+    text = card(record=ARGUMENTS["record"] | {"scorers": {"quality": how}})
+    assert "ada" not in text and "`my-scorer`, a local one" in text
+    assert "hf_dsel.DeitaQuality(model='path/to/my-scorer')" in text
+
+
 # The lines to paste
 
 
