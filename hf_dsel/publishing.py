@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
@@ -143,7 +144,8 @@ def _head(api: HfApi, repo_id: str, repo_type: str, private: bool) -> tuple[str,
             new = True
             info = api.repo_info(repo_id, repo_type=repo_type)
         else:
-            api.auth_check(repo_id, repo_type=repo_type, write=True)
+            with suppress(TypeError):  # early huggingface_hub 2 cannot ask; there the first upload is refused
+                api.auth_check(repo_id, repo_type=repo_type, write=True)
             if private and not info.private:
                 say(f"{repo_id} exists and is public; it stays public")
         return str(info.sha), new
