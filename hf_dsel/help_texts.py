@@ -25,7 +25,8 @@ and see hf-dsel COMMAND --help. Errors show in one line; HF_DSEL_TRACEBACK=1 sho
 """
 
 SCORE = """Compute score columns for a dataset and write it as parquet. Scores are kept in shards on the way: after a
-kill, the same command goes on where it was. Under torchrun every rank scores its share.
+kill, the same command goes on where it was. Under torchrun every rank scores its share. OUT/provenance.json says which
+scorers made the columns and where the rows are from, for select and push.
 
 Example: the IFD of every response, and an embedding of every instruction
   hf-dsel score tatsu-lab/alpaca --scorer IFD:model=HuggingFaceTB/SmolLM2-135M-Instruct \\

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 from datasets import Dataset
 
 from hf_dsel.fetching import fetched
-from hf_dsel.opening import open_dataset
+from hf_dsel.opening import CannotOpen, open_dataset
 from hf_dsel.scorer_marks import with_marks
-from hf_dsel.selection import Selection, remember
+from hf_dsel.selection import Selection, WrongSource, remember
 
 PUBLISHED, SAVED = "hf_dsel.json", "selection.json"  # the record as push_to_hub and as `hf-dsel select` write it
 
@@ -82,3 +83,34 @@ def load_with_record(
     rows = open_dataset(place, split=split or "train", revision=commit, token=token)
     rows = remember(with_marks(rows, record.scorers), record)
     return Loaded(rows, record, json.loads(file.read_text(encoding="utf-8")), commit)
+
+
+def open_source(
+    place: str,
+    record: Selection,
+    *,
+    config: str | None = None,
+    revision: str | None = None,
+    token: str | None = None,
+) -> Dataset:
+    """The dataset at a place, in the split that a selection was made on.
+
+    On the Hub that is the recorded one. A local copy may hold all of it, the recorded slice alone, or the same rows as
+    its train; the first that the record fits is taken, or else the first that is there.
+    """
+    said = (record.origin or {}).get("split") or "train"
+    splits = list(dict.fromkeys([said, re.split(r"[\[+]", said, maxsplit=1)[0], "train"]))
+    if not Path(place).expanduser().exists():
+        splits = splits[:1]
+    found: list[Dataset] = []
+    for split in splits:
+        try:
+            rows = open_dataset(place, name=config, split=split, revision=revision, token=token)
+            record.check(rows)
+            return rows
+        except WrongSource:
+            found.append(rows)
+        except CannotOpen:
+            if split == splits[-1] and not found:
+                raise
+    return found[0]

@@ -12,7 +12,7 @@ from datasets import Dataset
 from huggingface_hub import get_token
 
 from hf_dsel.fetching import Head, head_of
-from hf_dsel.loading import load_with_record
+from hf_dsel.loading import load_with_record, open_source
 from hf_dsel.opening import open_dataset
 from hf_dsel.progress import count, is_main_process
 from hf_dsel.publication import CARD, REPLACED, publication
@@ -120,15 +120,11 @@ def _opened(options: dict[str, Any], place: Path) -> tuple[Dataset, Dataset | Li
         return loaded.rows, False
     recorded = loaded.record.origin or {}
     if options.get("pool"):
-        return loaded.rows, open_dataset(options["pool"], split=recorded.get("split") or "train")
+        return loaded.rows, open_source(options["pool"], loaded.record)
     if not recorded.get("repo"):
         raise BadConfig(
             f"the record in {place} does not say where the pool is (it was not on the Hub), and the card compares the "
             "rows with it: give --pool, or --no-pool for a card without the table and the pictures"
         )
-    return loaded.rows, open_dataset(
-        str(recorded["repo"]),
-        name=recorded.get("config"),
-        split=recorded.get("split") or "train",
-        revision=recorded.get("revision"),
-    )
+    where = {"config": recorded.get("config"), "revision": recorded.get("revision")}
+    return loaded.rows, open_source(str(recorded["repo"]), loaded.record, **where)

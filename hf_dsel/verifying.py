@@ -10,8 +10,7 @@ from pathlib import Path
 from datasets import Dataset
 
 from hf_dsel.card_code import known_class
-from hf_dsel.loading import Loaded, load_with_record
-from hf_dsel.opening import open_dataset
+from hf_dsel.loading import Loaded, load_with_record, open_source
 from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
 from hf_dsel.row_digests import difference, row_digests
@@ -119,7 +118,7 @@ def _source(loaded: Loaded, source: Dataset | str | os.PathLike[str] | None, tok
     if isinstance(source, Dataset):
         return source, "the source given"
     recorded = loaded.record.origin or {}
-    config, split = recorded.get("config"), recorded.get("split") or "train"
+    config = recorded.get("config")
     if source is None:
         repo, revision = recorded.get("repo"), recorded.get("revision")
         if not repo:
@@ -130,12 +129,12 @@ def _source(loaded: Loaded, source: Dataset | str | os.PathLike[str] | None, tok
     else:
         text = os.fspath(source)
         if Path(text).expanduser().exists() or "@" not in text:
-            return open_dataset(text, name=config if text == recorded.get("repo") else None, split=split), text
+            return open_source(text, loaded.record, config=config if text == recorded.get("repo") else None), text
         origin = Origin.parse(text)
         repo, revision = origin.repo, origin.revision
     name = repo if revision is None else f"{repo}@{revision[:8]}"
     say(f"loading the source {name}")
-    return open_dataset(repo, name=config, split=split, revision=revision, token=token), name
+    return open_source(repo, loaded.record, config=config, revision=revision, token=token), name
 
 
 def _again(loaded: Loaded, pool: Dataset) -> str:

@@ -80,6 +80,21 @@ def test_scores_stay_known_through_files(hub, source, tmp_path, monkeypatch, cap
     assert main("score user/pool --scorer Length:of=example --out scored --overwrite".split()) == 0
 
 
+def test_a_slice_of_a_split(hub, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main("score user/pool --split train[10:40] --scorer Length:of=response --out scored".split()) == 0
+    assert (
+        main("select scored --strategy top_k --k 5 --param column=response_chars --out long --no-compare".split()) == 0
+    )
+    assert main("push long user/long --pool scored --no-pictures".split()) == 0
+    assert json.loads(hub.files("user/long")["hf_dsel.json"])["origin"]["split"] == "train[10:40]"
+    assert main("verify user/long".split()) == main("verify user/long --source scored".split()) == 0
+    load_dataset("user/pool", split="train").to_parquet("all.parquet")
+    assert main("verify user/long --source all.parquet".split()) == 0
+    load_dataset("user/pool", split="train[:30]").to_parquet("other.parquet")
+    assert main("verify user/long --source other.parquet".split()) == 1
+
+
 def test_tampering_makes_the_exit_status_1(hub, folder, capsys):
     spam = [{"role": "assistant", "content": "spam"}]
     rows = load_dataset(str(folder), split="train")
