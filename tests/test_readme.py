@@ -39,8 +39,8 @@ def pool():
     )  # fmt: skip
 
 
-def test_there_are_eight_blocks():
-    assert len(BLOCKS) == 8
+def test_there_are_nine_blocks():
+    assert len(BLOCKS) == 9
 
 
 def test_the_one_call_example(pool, tiny_qwen2, tmp_path):
@@ -115,6 +115,20 @@ def test_publish(hub, pool, capsys):
     exec(BLOCKS[7].replace("me/", "user/"), names)
     assert names["again"].to_dict() == names["subset"].to_dict() and "hf_dsel/map.png" in hub.files("user/alpaca-1k")
     assert "the rows are what the record produces" in capsys.readouterr().out
+
+
+def test_scores_and_a_bank_on_the_hub(hub, pool):
+    pool = hf_dsel.score(pool, hf_dsel.Length(of="response", unit="words"))
+    bank = hf_dsel.Bank(size=10)
+    bank.update(pool, source="alpaca")
+    names = {
+        "pool": pool,
+        "chats": hf_dsel.to_trl(pool.select_columns(["instruction", "input", "output"])),
+        "bank": bank,
+    }
+    exec(BLOCKS[8].replace("me/", "user/"), names | {"hf_dsel": hf_dsel}, found := {})
+    assert found["chats"]["response_words"][:] == pool["response_words"][:] and "prompt" in found["chats"].column_names
+    assert len(found["bank"]) == 10 and found["bank"] is not bank
 
 
 def test_every_strategy_has_a_row_and_every_scorer_is_named():
