@@ -143,15 +143,16 @@ def select_lines(record: Mapping[str, Any]) -> str:
         conditions = ", ".join(f"Condition.of({str(text)!r})" for text in record["where"])
         lines += ["from hf_dsel.conditions import Condition, rows_where", ""]
         lines += [f"pool = pool.select(rows_where(pool, [{conditions}])[0])  # only these were considered"]
+    first = {"dedup": record["dedup"]} if record.get("dedup") else {}
     strategy, cls = str(record["strategy"]), known_class(str(record["strategy"]))
     name, options = parsed(strategy)
     budget = {k: int(v) if k != "fraction" else v for k, v in record["budget"].items()}
     if cls is None or options is None:
         lines += [f"# import {name} from where it is defined; as recorded: {_comment(strategy)}"]
-        call = budget | {"seed": record["seed"]}
+        call = budget | {"seed": record["seed"]} | first
         head = f"hf_dsel.select_by(pool, {name}({'...' if options is None else arguments(options)})"
     else:
-        call = budget | {"seed": record["seed"]} | changed(options, cls)
+        call = budget | {"seed": record["seed"]} | first | changed(options, cls)
         head = f"hf_dsel.select_by(pool, {strategy_name(strategy)!r}"
     lines.append(f"subset = {head}, {arguments(call)})")
     return "\n".join(lines)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -48,12 +48,16 @@ class RowKeys:
         return at[np.lexsort((self.low[at], self.high[at]))]
 
 
-def row_keys(dataset: Dataset) -> RowKeys:
+def row_keys(dataset: Dataset, *, form: Callable[[str], str] | None = None) -> RowKeys:
     """A 128-bit key for what each row says, as `hf_dsel.rows` reads it and every scorer sees it.
 
     Rows that are read as the same turns have the same key: a question and its answer as Alpaca columns, as messages or
     as prompt and completion. Of a preference pair both sides count. Other columns, such as an id, do not. Text counts
     to the letter: nothing is stripped or normalised.
+
+    Args:
+        dataset: the rows.
+        form: what is made of the text of each message first; texts of one form then count as one.
 
     Raises:
         UnknownFormat: the columns are in no format that hf_dsel reads.
@@ -72,7 +76,7 @@ def row_keys(dataset: Dataset) -> RowKeys:
     problems: dict[str, int] = {}
     with bar(total=len(dataset), what="reading") as shown:
         for start in range(0, len(dataset), _BATCH):
-            found = _digests(source[start : start + _BATCH], format_name)
+            found = _digests(source[start : start + _BATCH], format_name, form)
             for i, digest in enumerate(found, start):
                 if isinstance(digest, str):
                     problems[digest] = problems.get(digest, 0) + 1
@@ -124,27 +128,31 @@ def places(keys: RowKeys, high: npt.NDArray[np.uint64], low: npt.NDArray[np.uint
     return found
 
 
-def _digests(batch: Mapping[str, Sequence[Any]], format_name: str) -> list[bytes | str]:
+def _digests(
+    batch: Mapping[str, Sequence[Any]], format_name: str, form: Callable[[str], str] | None
+) -> list[bytes | str]:
     """Each row's key, or why it has none."""
     read: list[Any]
     if format_name == "preference":
         sides = (rows.read(batch, side="chosen"), rows.read(batch, side="rejected"))
-        read = [_pair(a, b) for a, b in zip(*sides, strict=True)]
+        read = [_pair(a, b, form) for a, b in zip(*sides, strict=True)]
     else:
-        read = [row.problem or _said(row) for row in rows.read(batch)]
+        read = [row.problem or _said(row, form) for row in rows.read(batch)]
     return [said if isinstance(said, str) else _digest(said) for said in read]
 
 
-def _pair(chosen: rows.Row, rejected: rows.Row) -> Any:
-    return chosen.problem or rejected.problem or [_said(chosen), _said(rejected)]
+def _pair(chosen: rows.Row, rejected: rows.Row, form: Callable[[str], str] | None) -> Any:
+    return chosen.problem or rejected.problem or [_said(chosen, form), _said(rejected, form)]
 
 
-def _said(row: rows.Row) -> list[Any]:
+def _said(row: rows.Row, form: Callable[[str], str] | None = None) -> list[Any]:
     """The conversation that the last turn ends, and which of its messages are responses."""
     last = row.turns[-1]
     messages = [[m.role, m.content] for m in last.prompt]
     if last.response is not None:
         messages.append(["assistant", last.response])
+    if form is not None:
+        messages = [[role, form(content)] for role, content in messages]
     return [messages, [len(turn.prompt) for turn in row.turns if turn.response is not None]]
 
 

@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from hf_dsel.budget import Budget, BudgetError, Picks, rows_asked
 from hf_dsel.columns import MissingColumn, first, read_column, read_turns
+from hf_dsel.narrowing import dedup_rule, narrowed, recorded
 from hf_dsel.one_pass import Shortfall, from_stream
 from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
@@ -23,6 +24,7 @@ from hf_dsel.selection import Selection, Source, remember_pool
 from hf_dsel.strategies import Strategy, make_strategy
 
 TOKENS = "example_tokens"
+Dedup = bool | float | Mapping[str, Any] | None
 
 
 def select_by(
@@ -35,6 +37,7 @@ def select_by(
     seed: int = 42,
     compute: bool = True,
     keep_vectors: bool = False,
+    dedup: Dedup = None,
     **params: Any,
 ) -> Any:
     """The best rows of a dataset, best first.
@@ -55,6 +58,12 @@ def select_by(
         seed: of all random choices.
         compute: False makes a missing column an error.
         keep_vectors: keep the columns of embeddings and n-grams in the result.
+        dedup: leave one row of each group of copies to the strategy (`hf_dsel.find_copies`). True: rows with the same
+            text but for case, spacing, sentence marks and courtesy. A cosine such as 0.95: rows whose embeddings, in
+            the column that the strategy reads, are at least that similar too. A mapping: `similarity`, `embedding` and
+            `quality`, the columns that are compared and that say which copy is best (default: the strategy's quality,
+            after `gate` where there is such a column). A `fraction` is then one of the rows that are left. Splits are
+            compared with themselves alone.
         **params: the strategy's own options; an unknown one is an error.
 
     Returns:
@@ -63,7 +72,7 @@ def select_by(
     Raises:
         ValueError: an unknown strategy, a bad option or budget, an empty dataset, a column with NaN, infinite or zero
             vectors.
-        TypeError: an unknown option.
+        TypeError: an unknown option; `dedup` of a stream.
         MissingColumn: a column is missing and cannot or may not be computed.
 
     >>> pool = Dataset.from_dict({"text": ["a", "b", "c"], "quality": [1.0, 3.0, 2.0]})
@@ -72,16 +81,22 @@ def select_by(
     """
     made = make_strategy(strategy, params)
     budget: dict[str, Any] = {"k": k, "fraction": fraction, "max_tokens": max_tokens}
+    how: dict[str, Any] = {"seed": seed, "compute": compute, "dedup": dedup}
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
         splits = {}
         for name, split in dataset.items():
             with _naming(name):
-                splits[name] = select_by(split, made, **budget, seed=seed, compute=compute, keep_vectors=keep_vectors)
+                splits[name] = select_by(split, made, **budget, **how, keep_vectors=keep_vectors)
         streams = all(isinstance(split, IterableDataset) for split in splits.values())
         return IterableDatasetDict(splits) if streams else DatasetDict(splits)
     if isinstance(dataset, IterableDataset):
+        if dedup_rule(dedup, made) is not None:
+            raise TypeError(
+                "dedup compares each row with all others, and a stream shows each row once; load the dataset without "
+                "streaming=True, or leave dedup out"
+            )
         return from_stream(dataset, made, budget, seed)
-    scored, selection = _select(dataset, made, budget, seed=seed, compute=compute)
+    scored, selection = _select(dataset, made, budget, **how)
     return remember_pool(selection.apply(scored, keep_vectors=keep_vectors, strict=False), dataset)
 
 
@@ -94,6 +109,7 @@ def select(
     max_tokens: int | None = None,
     seed: int = 42,
     compute: bool = True,
+    dedup: Dedup = None,
     **params: Any,
 ) -> Any:
     """The record of a selection, without the subset: `Selection.apply(dataset)` makes it.
@@ -106,15 +122,16 @@ def select(
     """
     made = make_strategy(strategy, params)
     budget: dict[str, Any] = {"k": k, "fraction": fraction, "max_tokens": max_tokens}
+    how: dict[str, Any] = {"seed": seed, "compute": compute, "dedup": dedup}
     if isinstance(dataset, DatasetDict):
         records = {}
         for name, split in dataset.items():
             with _naming(name):
-                records[name] = select(split, made, **budget, seed=seed, compute=compute)
+                records[name] = select(split, made, **budget, **how)
         return records
     if isinstance(dataset, IterableDataset):
         raise TypeError("a stream cannot be selected again by row number; use select_by, or load it without streaming")
-    return _select(dataset, made, budget, seed=seed, compute=compute)[1]
+    return _select(dataset, made, budget, **how)[1]
 
 
 class _naming:
@@ -132,7 +149,7 @@ class _naming:
 
 
 def _select(
-    dataset: Dataset, strategy: Strategy, budget: dict[str, Any], *, seed: int, compute: bool
+    dataset: Dataset, strategy: Strategy, budget: dict[str, Any], *, seed: int, compute: bool, dedup: Dedup
 ) -> tuple[Dataset, Selection]:
     if not isinstance(dataset, Dataset):
         raise TypeError(f"select_by takes a Dataset, DatasetDict or IterableDataset, got {type(dataset).__name__}")
@@ -140,6 +157,7 @@ def _select(
         raise ValueError("the dataset is empty: there is nothing to select from")
     open_ended = bool(getattr(strategy, "open_ended", False))
     rows = rows_asked(**budget, pool=len(dataset), open_ended=open_ended)
+    rules = [rule for rule in (dedup_rule(dedup, strategy),) if rule is not None]
     source, origin = Source.of(dataset), Origin.of(dataset)
     dataset = with_columns(dataset, strategy, compute=compute)
     if budget["max_tokens"] is not None and TOKENS not in dataset.column_names:
@@ -149,7 +167,9 @@ def _select(
         )
     turns = [n for n in getattr(strategy, "turn_columns", lambda: ())() if n in dataset.column_names]
     names = [*strategy.needs(), *([TOKENS] if budget["max_tokens"] is not None else []), *turns]
-    arrays, usable, left_out = read_needed(dataset, names, turns)
+    (arrays, usable, left_out), gone = narrowed(dataset, read_needed(dataset, names, turns), rules)
+    if gone and budget["fraction"] is not None:
+        rows = rows_asked(**budget, pool=len(dataset) - gone, open_ended=open_ended)
     spendable = _budget(rows, budget["max_tokens"], arrays, usable, left_out)
     columns = {n: arrays[n] for n in (*strategy.needs(), *turns)}
     picks = strategy.pick(columns, spendable, np.random.default_rng(seed))
@@ -182,6 +202,7 @@ def _select(
         left_out=left_out,
         scorers={n: how for n, how in scorers_of(dataset).items() if n in names},
         origin=None if origin is None else origin.to_dict(),
+        dedup=recorded(dedup),
     )
 
 
@@ -250,7 +271,8 @@ def _budget(
         why = "; ".join(f"{n:,} with {reason}" for reason, n in left_out.items())
         asked = f"k={rows:,} but only" if rows is not None else "only"
         raise BudgetError(
-            f"{asked} {len(usable):,} rows can be selected; left out: {why}. Score those rows or ask for fewer."
+            f"{asked} {len(usable):,} rows can be selected; left out: {why}. "
+            "Ask for fewer rows, or change what leaves the others out."
         )
     costs = None
     if max_tokens is not None:

@@ -79,6 +79,7 @@ class Selection:
         scorers: for each column that was read and that hf_dsel computed: its scorer, model, revision and settings.
         origin: where the pool is on the Hub: repo, revision, config and split; None where it is not or nobody knows.
         where: conditions on columns, such as `ifd < 1`; only rows that fulfil them were considered.
+        dedup: how copies were left out first, as `select_by` takes it; None where they were not.
 
     >>> pool = Dataset.from_dict({"text": ["a", "b", "c"]})
     >>> chosen = Selection(np.array([2, 0]), np.array([0.9, 0.5]), "TopK()", 42, {"k": 2}, Source.of(pool))
@@ -100,6 +101,7 @@ class Selection:
     scorers: dict[str, dict[str, Any]] = field(default_factory=dict)
     origin: dict[str, str | None] | None = None
     where: tuple[str, ...] = ()
+    dedup: bool | float | dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", np.asarray(self.indices, np.int64))
@@ -174,7 +176,7 @@ class Selection:
         record = {"hf_dsel_selection": FILE_FORMAT, "strategy": self.strategy, "seed": self.seed, "budget": self.budget}
         record |= {"source": asdict(self.source), "columns": list(self.columns), "shortfall": self.shortfall}
         record |= {"left_out": self.left_out, "versions": self.versions, "scorers": self.scorers, "origin": self.origin}
-        record |= {"where": list(self.where), "indices": self.indices.tolist()}
+        record |= {"where": list(self.where), "dedup": self.dedup, "indices": self.indices.tolist()}
         record |= {"gains": _numbers(self.gains), "why": {n: _numbers(v) for n, v in self.why.items()}}
         return json.dumps(record, allow_nan=False)
 
@@ -200,6 +202,7 @@ class Selection:
             scorers=record.get("scorers") or {},
             origin=record.get("origin"),
             where=tuple(record.get("where") or ()),
+            dedup=record.get("dedup"),
         )
 
     @classmethod

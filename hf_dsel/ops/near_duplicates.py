@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,8 +13,8 @@ import torch
 from hf_dsel.ops.half_products import Likely, half_is_fast, likely_largest
 from hf_dsel.ops.unit_rows import check_rows, divide, pick_device, rows_of, true_float32
 
-_NEAR = 1e-5  # similarities this close to the threshold are computed again in float64
-_EQUAL = 1e-12  # and this close to it they are equal
+NEAR = 1e-5  # similarities this close to the threshold are computed again in float64
+EQUAL = 1e-12  # and this close to it they are equal
 _KEPT = 1024  # kept rows multiplied at a time
 _KEPT_CUDA = 16384
 _HALF_FROM = 1024  # with this many kept rows bfloat16 products begin to pay, where they are fast
@@ -86,20 +87,7 @@ def _walk(
 ) -> Iterator[tuple[int, float | None]]:
     kept = torch.empty(1024, embeddings.shape[1], dtype=torch.float32, device=device)
     kept_rows: list[int] = []
-
-    def exact(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """cos of pairs of rows in float64, clipped to [−1, 1]; some pairs at a time."""
-        out = np.empty(len(left))
-        for at in range(0, len(left), 4096):
-            pair = slice(at, at + 4096)
-            sides = []
-            for rows in (left[pair], right[pair]):
-                x = rows_of(embeddings, rows).cpu().double().numpy()
-                x /= np.abs(x).max(1, keepdims=True)  # no overflow in the squares
-                sides.append(x / np.linalg.norm(x, axis=1, keepdims=True))
-            out[pair] = np.clip((sides[0] * sides[1]).sum(1), -1.0, 1.0)
-        return out
-
+    exact = partial(exact_cosines, embeddings)
     most = block or 512
     half = half_is_fast(device)
     half_from = _HALF_FROM
@@ -118,7 +106,7 @@ def _walk(
         likely = None
         if half and len(kept_rows) >= half_from:
             likely = likely_largest(
-                unit.bfloat16(), kept_half[: len(kept_rows)], threshold=threshold, margin=2 * _NEAR, space=half_space
+                unit.bfloat16(), kept_half[: len(kept_rows)], threshold=threshold, margin=2 * NEAR, space=half_space
             )
             if likely is None:  # try again when there is more to gain
                 half_from = 2 * len(kept_rows)
@@ -134,13 +122,13 @@ def _walk(
             inside = torch.mm(unit, unit.T, out=_space(space, len(unit), len(unit))).clamp_(-1, 1)
         inside += not_earlier[: len(unit), : len(unit)]
         similarity = inside.cpu().numpy()
-        i, j = np.divmod(np.flatnonzero(similarity > threshold - _NEAR), max(1, len(rows)))
-        unclear = similarity[i, j] < threshold + _NEAR
+        i, j = np.divmod(np.flatnonzero(similarity > threshold - NEAR), max(1, len(rows)))
+        unclear = similarity[i, j] < threshold + NEAR
         above = np.zeros_like(similarity, dtype=bool)
         above[i, j] = True
         i, j = i[unclear], j[unclear]
         similarity[i, j] = decided = exact(rows[i], rows[j])
-        above[i, j] = decided > threshold + _EQUAL
+        above[i, j] = decided > threshold + EQUAL
         dropped = np.zeros(len(rows), dtype=bool)
         for here in np.flatnonzero(above.any(1)):
             if not dropped[here]:
@@ -160,6 +148,20 @@ def _walk(
         kept_rows.extend(rows[new].tolist())
 
 
+def exact_cosines(embeddings: np.ndarray | torch.Tensor, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """cos of pairs of rows in float64, clipped to [−1, 1]; some pairs at a time."""
+    out = np.empty(len(left))
+    for at in range(0, len(left), 4096):
+        pair = slice(at, at + 4096)
+        sides = []
+        for rows in (left[pair], right[pair]):
+            x = rows_of(embeddings, rows).cpu().double().numpy()
+            x /= np.abs(x).max(1, keepdims=True)  # no overflow in the squares
+            sides.append(x / np.linalg.norm(x, axis=1, keepdims=True))
+        out[pair] = np.clip((sides[0] * sides[1]).sum(1), -1.0, 1.0)
+    return out
+
+
 # each row's largest similarity to the kept rows (−inf without any), and the pairs (row, kept row) near the threshold
 _Found = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -176,11 +178,11 @@ def _all_pairs(unit: torch.Tensor, kept: torch.Tensor, threshold: float, space: 
             similarity = torch.mm(unit, part.T, out=_space(space, len(unit), len(part)))
             top = similarity.amax(1)
             best[open_rows] = torch.maximum(best[open_rows], top)
-            unclear = ((top - threshold).abs() < _NEAR).nonzero().view(-1)
+            unclear = ((top - threshold).abs() < NEAR).nonzero().view(-1)
             if len(unclear):
-                i, j = ((similarity[unclear] - threshold).abs() < _NEAR).nonzero(as_tuple=True)
+                i, j = ((similarity[unclear] - threshold).abs() < NEAR).nonzero(as_tuple=True)
                 close.append((open_rows[unclear[i]].cpu().numpy(), j.cpu().numpy() + start))
-            stays = (top < threshold + _NEAR).nonzero().view(-1)
+            stays = (top < threshold + NEAR).nonzero().view(-1)
             if len(stays) == 0:
                 break
             if len(stays) < 0.9 * len(unit):  # else the copy costs more than it saves
@@ -200,7 +202,7 @@ def _few_pairs(unit: torch.Tensor, kept: torch.Tensor, threshold: float, likely:
     best = np.full(len(unit), -math.inf, np.float32)
     np.maximum.at(best, ours, similarity)
     best[above] = math.inf
-    close = np.flatnonzero(np.abs(similarity - threshold) < _NEAR)
+    close = np.flatnonzero(np.abs(similarity - threshold) < NEAR)
     return best, ours[close], theirs[close]
 
 
@@ -214,13 +216,13 @@ def _decided(
     """Each row's largest similarity, and whether it is above the threshold: in float64 where float32 cannot tell."""
     best, ours, theirs = found
     largest = best.astype(np.float64)
-    clear = np.abs(largest - threshold) >= _NEAR
+    clear = np.abs(largest - threshold) >= NEAR
     unsure = ~clear[ours]
     if unsure.any():
         ours, theirs = ours[unsure], theirs[unsure]
         largest[~clear] = -1.0
         np.maximum.at(largest, ours, exact(rows[ours], np.asarray(kept_rows)[theirs]))
-    over = largest > threshold + _EQUAL
+    over = largest > threshold + EQUAL
     return np.minimum(largest, 1.0), over
 
 
