@@ -12,6 +12,7 @@ from typing import Any
 from datasets import Dataset, List
 
 from hf_dsel.conditions import rows_where
+from hf_dsel.copies import find_copies
 from hf_dsel.endpoint import Endpoint
 from hf_dsel.evolution_plan import plan_evolution
 from hf_dsel.evolving import check_evolution
@@ -38,7 +39,19 @@ ENDPOINT = (
 EVOLUTION = ("scores", "k", "rounds", "prompts", "template", "seed", "asks", "max_tokens", "temperature")
 DATA_OF_SCORER = ("scores", "template", "held_out", "seed", "max_length", "revision", "trust_remote_code")
 TRAINING = ("epochs", "learning_rate", "batch_size", "training", "overwrite")
-BLOCK = ("strategy", "k", "fraction", "max_tokens", "seed", "params", "scorers", "where", "cache_dir", "compare")
+BLOCK = (
+    "strategy",
+    "k",
+    "fraction",
+    "max_tokens",
+    "seed",
+    "params",
+    "scorers",
+    "where",
+    "dedup",
+    "cache_dir",
+    "compare",
+)
 
 
 def score(options: dict[str, Any]) -> int:
@@ -73,6 +86,9 @@ def select(options: dict[str, Any]) -> int:
                    max_tokens=block.max_tokens))  # fmt: skip
         if block.conditions:
             show(_considered(block, dataset))
+        if block.copies is not None:
+            there = {n: v for n, v in block.copies.items() if n == "similarity" or v in dataset.column_names}
+            show(f"copies: {find_copies(dataset, **there)}")
         return 0
     scored = block.scored(dataset)
     if out is None or not is_main_process():

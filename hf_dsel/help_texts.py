@@ -49,7 +49,8 @@ Example: 3,000 rows of Alpaca, good and diverse
       --scorer Embed:model=sentence-transformers/all-MiniLM-L6-v2 --out alpaca-3k
   trl sft --model_name_or_path Qwen/Qwen2.5-0.5B --dataset_name alpaca-3k --output_dir out
 
-First see what it would take: the same with --dry-run. Again, from the record: hf-dsel select tatsu-lab/alpaca
+First see what it would take: the same with --dry-run. With --dedup it also shows the largest groups of copies, and
+the choice is made among one row of each. Again, from the record: hf-dsel select tatsu-lab/alpaca
 --selection alpaca-3k/selection.json --out again. As a file, for --config: the long names of the flags, with _ for -,
 params: as a mapping and scorers: as a list.
 """

@@ -71,8 +71,8 @@ def recorded(dedup: Any) -> Any:
     return float(dedup) if isinstance(dedup, np.number) else dedup or None
 
 
-def dedup_rule(dedup: Any, strategy: Any) -> Rule | None:
-    """The rule that leaves one row of each group of copies, or None.
+def dedup_options(dedup: Any, strategy: Any) -> dict[str, Any] | None:
+    """What `find_copies` is asked for, or None for nothing.
 
     True compares text alone. A cosine, alone or as `similarity`, compares the embeddings that the strategy reads as
     well, or those of the column `embedding`. `quality` is the one that the strategy reads as its quality, where no
@@ -98,6 +98,14 @@ def dedup_rule(dedup: Any, strategy: Any) -> Rule | None:
         options["embedding"] = name
     if "quality" not in options and (name := _quality(strategy)) in needs:
         options["quality"] = name
+    return options
+
+
+def dedup_rule(dedup: Any, strategy: Any) -> Rule | None:
+    """The rule that leaves one row of each group of copies, or None; errors as for `dedup_options`."""
+    options = dedup_options(dedup, strategy)
+    if options is None:
+        return None
 
     def rule(dataset: Dataset) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
         copies = find_copies(dataset, **options)

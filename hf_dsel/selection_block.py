@@ -16,6 +16,7 @@ from datasets import Dataset
 from hf_dsel.budget import rows_asked
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.conditions import Condition, rows_where
+from hf_dsel.narrowing import dedup_options
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import Comparison, compare
 from hf_dsel.scorer_specs import make_scorer, nearest
@@ -35,11 +36,13 @@ class SelectionBlock:
 
     Args:
         strategy: a name, as `select_by` takes it.
-        k, fraction, max_tokens: the budget, one of them; a fraction is one of the rows that `where` leaves.
+        k, fraction, max_tokens: the budget, one of them; a fraction is one of the rows that `where` and `dedup` leave.
         seed: of all random choices.
         params: the strategy's options.
         scorers: what to compute first, as `hf_dsel.scorer_specs.make_scorer` reads it.
         where: conditions on columns, such as `ifd < 1`; the other rows are not considered.
+        dedup: which copies are left out first, as `select_by` takes it: true (same text), a cosine (near embeddings
+            too), or a mapping of similarity, embedding and quality.
         cache_dir: folder of the scores; a killed run goes on from there. The default is in the `datasets` cache.
         compare: print the numbers beside those of random subsets.
     """
@@ -52,6 +55,7 @@ class SelectionBlock:
     params: dict[str, Any] = field(default_factory=dict)
     scorers: tuple[Any, ...] = ()
     where: tuple[Any, ...] = ()
+    dedup: Any = None
     cache_dir: str | None = None
     compare: bool = True
 
@@ -77,7 +81,7 @@ class SelectionBlock:
         if not isinstance(values.get("params", {}), Mapping):
             raise BadConfig(f"{where}: params must be a mapping such as {{alpha: 0.7}}, got {values['params']!r}")
         block = cls(**values)
-        _ = block.rule, block.first_scorers, block.conditions
+        _ = block.rule, block.first_scorers, block.conditions, block.copies
         return block
 
     @cached_property
@@ -94,6 +98,11 @@ class SelectionBlock:
     def conditions(self) -> list[Condition]:
         """The conditions of `where`."""
         return [Condition.of(text) for text in self.where]
+
+    @cached_property
+    def copies(self) -> dict[str, Any] | None:
+        """What `find_copies` is asked for; None where copies may stay."""
+        return dedup_options(self.dedup, self.rule)
 
     def all_scorers(self, column_names: list[str]) -> list[Any]:
         """The scorers asked for, and the defaults of the columns that the strategy reads and nobody makes."""
@@ -122,6 +131,9 @@ class SelectionBlock:
         for condition in self.conditions:
             if condition.column not in there:
                 raise MissingColumn(f"where: {condition}: there is no such column; there will be {sorted(there)}")
+        for name in (n for option, n in (self.copies or {}).items() if option != "similarity"):
+            if name not in there:
+                raise MissingColumn(f"dedup: there is no column {name!r}; there will be {sorted(there)}")
         if self.max_tokens is not None and TOKENS not in there:
             raise MissingColumn(
                 f"max_tokens needs the column {TOKENS!r}; add the scorer "
@@ -145,7 +157,7 @@ class SelectionBlock:
 
     def _picked(self, scored: Dataset) -> Selection:
         budget: dict[str, Any] = {"k": self.k, "fraction": self.fraction, "max_tokens": self.max_tokens}
-        options: dict[str, Any] = {**budget, "seed": self.seed, "compute": False, **self.params}
+        options: dict[str, Any] = {**budget, "seed": self.seed, "compute": False, "dedup": self.dedup, **self.params}
         if not self.conditions:
             return select(scored, self.strategy, **options)
         kept, failed = rows_where(scored, self.conditions)
