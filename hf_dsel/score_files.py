@@ -29,7 +29,7 @@ FORMAT = 1
 SHARD_BYTES = 500_000_000
 LONGEST_STATUS = 200
 _BATCH = 10_000
-_QUOTED = re.compile(r"""(?<!\w)(['"]).*?\1(?!\w)""", re.DOTALL)
+_QUOTED = re.compile(r"""(?<!\w)(['"])(?:\\.|(?!\1).)*\1""", re.DOTALL)
 Order = npt.NDArray[np.int64]
 
 
@@ -85,7 +85,8 @@ def write_scores(
         raise ValueError(f"none of the {count(len(dataset), 'row')} can be read: {_reasons(keys.problems)}")
     kept, copies = _distinct(dataset, keys, columns)
     names = _with_status(dataset, columns)
-    features = Features({KEY: Value("string")} | {n: dataset.features.get(n, Value("string")) for n in names})
+    kinds = {n: Value("string") if n.endswith("_status") else dataset.features[n] for n in names}
+    features = Features({KEY: Value("string")} | kinds)
     files = _write(dataset, folder, kept, keys, features)
     record = {
         "hf_dsel_scores": FORMAT,
@@ -94,7 +95,7 @@ def write_scores(
         "origin": None if origin is None else origin.to_dict(),
         "rows": len(kept),
         "columns": {name: {"type": _type(features[name]), "made_by": marks.get(name)} for name in columns},
-        "left_out": keys.problems,
+        "left_out": _unquoted(keys.problems),
         "copies": copies,
         "files": files,
         "versions": installed_versions(),
@@ -128,6 +129,15 @@ def _type(feature: Any) -> str:
 def _reasons(problems: Mapping[str, int]) -> str:
     shown = [f"{n:,} x {why}" for why, n in sorted(problems.items(), key=lambda p: -p[1])[:3]]
     return "; ".join(shown) + ("; ..." if len(problems) > 3 else "")
+
+
+def _unquoted(problems: Mapping[str, int]) -> dict[str, int]:
+    """The reasons without what they quote, which is of the rows."""
+    found: dict[str, int] = {}
+    for why, n in problems.items():
+        short = _QUOTED.sub(r"\1...\1", why)
+        found[short] = found.get(short, 0) + n
+    return found
 
 
 def status_of(name: str, columns: Sequence[str]) -> str | None:

@@ -7,6 +7,7 @@ from datasets import Features
 
 from hf_dsel.card import INVITATION, _hash, _parts
 from hf_dsel.card_metadata import license_of, merged, split
+from hf_dsel.progress import say
 
 
 def short_card(
@@ -30,6 +31,8 @@ def short_card(
     block, body = split(before)
     head, old, tail = _parts(body, before.count("\n", 0, len(before) - len(body)))
     stated = license or license_of(before) or "unknown"
+    if stated == "unknown":
+        say("the card says license: unknown; name one with license=, such as cc-by-4.0")
     front = merged(block, name=kind, source=None, license=stated, rows=rows, features=features, stale={})
     if not head.strip() and not tail.strip() and old is None:
         head = f"# {repo_id.rpartition('/')[2]}\n\n{INVITATION}\n\n"

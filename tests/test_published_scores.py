@@ -212,6 +212,23 @@ def test_no_text_of_the_source_is_in_any_file(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+def test_reasons_lose_what_they_quote(tmp_path):
+    texts = [chat("Hi", "Yo"), [{"role": f"{SECRET} 1", "content": "x"}], [{"role": f"{SECRET} 2's", "content": "x"}]]
+    folder = save_scores(Dataset.from_dict({"messages": texts, "s": [1, 2, 3]}), tmp_path / "scores", ["s"])
+    record = json.loads((folder / "hf_dsel_scores.json").read_text())
+    assert record["rows"] == 1 and sum(record["left_out"].values()) == 2
+    assert not any("Zebra" in p.read_text(errors="replace") for p in folder.rglob("*") if p.is_file())
+
+
+def test_other_types_and_formats(tmp_path):
+    full = plain(pool(6)).add_column("n", [1, None, 3, 4, 5, 6]).add_column("yes", [True, False] * 3)
+    full = full.add_column("n_status", [None] * 6)
+    save_scores(full.with_format("torch"), tmp_path / "scores", ["n", "yes"])
+    joined = with_scores(plain(pool(6)).with_format("numpy").select([1, 0]), tmp_path / "scores").with_format(None)
+    assert joined["n"][:] == [None, 1] and joined["yes"][:] == [False, True]
+    assert joined["n_status"][:] == [None, None] and joined["yes_status"][:] == ["ok", "ok"]
+
+
 def test_copies_of_a_row_have_one_line_by_a_rule(tmp_path, capfd):
     full = pool(4)
     text = plain(full).select([0, 1, 0, 2, 1, 3, 0])
