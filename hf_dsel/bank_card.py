@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from datasets import Dataset
 
@@ -11,6 +11,7 @@ from hf_dsel.bank_report import settings_that_count
 from hf_dsel.bank_state import Round, Settings
 from hf_dsel.card_code import pip_line
 from hf_dsel.card_markdown import code, fenced, plain, table
+from hf_dsel.progress import count
 from hf_dsel.selection import installed_versions
 from hf_dsel.short_card import short_card
 
@@ -20,6 +21,7 @@ def bank_card(
     rounds: Sequence[Round],
     rows: Dataset,
     *,
+    made_by: Mapping[str, str],
     repo_id: str,
     license: str | None,
     previous: str | None,
@@ -29,19 +31,21 @@ def bank_card(
     Args:
         settings, rounds: of the bank.
         rows: as published.
+        made_by: the scorers of its columns, as code.
         repo_id, license, previous: as in `short_card`.
     """
     parts = [
-        f"A bank of {len(rows):,} rows (at most {settings.size:,}), best first: the best rows of {_sources(rounds)}, "
-        f"chosen in {len(rounds):,} rounds. Each new dataset competes with the rows that are here and with a memory of "
-        "those that are not. The first b rows are the choice for any budget b.",
+        f"A bank of {count(len(rows), 'row')} (at most {settings.size:,}), best first: the best rows of "
+        f"{_sources(rounds)}, chosen in {count(len(rounds), 'round')}. Each new dataset competes with the rows that "
+        f"are here{'' if settings.history is None else ', and with a memory of those that are not'}. The first b rows "
+        "are the choice for any budget b.",
         fenced(_lines(repo_id, len(rows)), "python"),
         "`load_dataset` needs no hf_dsel. With it, anyone can let a further dataset compete:",
         fenced(pip_line(installed_versions()), "bash"),
         fenced(_update(repo_id), "python"),
         f"## Rounds\n\n{_history(rounds)}",
         f"## Rows by source\n\n{_by_source(rounds)}",
-        f"## Settings\n\n{_settings(settings)}",
+        f"## Settings\n\n{_settings(settings)}\n\n{_made_by(made_by)}",
         "The folder `bank/` holds what an update needs: the rows with their vectors, and the memory.",
     ]
     return short_card(
@@ -87,3 +91,11 @@ def _by_source(rounds: Sequence[Round]) -> str:
 
 def _settings(settings: Settings) -> str:
     return table(["setting", "value"], [[code(n), code(repr(v))] for n, v in settings_that_count(settings).items()])
+
+
+def _made_by(made_by: Mapping[str, str]) -> str:
+    """What new rows must be scored with."""
+    if not made_by:
+        return "The columns that it reads came with the datasets; hf_dsel did not compute them."
+    made = ", ".join(f"{code(name)} by {code(scorer)}" for name, scorer in sorted(made_by.items()))
+    return f"hf_dsel computed {made}. New rows are scored with the same."

@@ -59,8 +59,9 @@ def push(
             files |= {path.relative_to(folder).as_posix(): path for path in kept}
             files |= _shards(rows, folder)
         card = bank_card(
-            settings, state.rounds, rows, repo_id=head.repo_id, license=license, previous=head.text("README.md")
-        )
+            settings, state.rounds, rows, made_by=state.made_by, repo_id=head.repo_id, license=license,
+            previous=head.text("README.md"),
+        )  # fmt: skip
         files["README.md"] = card.encode()
         new = state.rounds[before:]
         return publish(

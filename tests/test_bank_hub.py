@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from datasets import Dataset, Features, List, Value, load_dataset
 
+import hf_dsel
 from hf_dsel import Bank, WrongBank
 from hf_dsel.cli import main
 from hf_dsel.fetching import NotFetched
@@ -147,6 +148,20 @@ def test_the_card_keeps_what_a_person_wrote(hub):
     bank.push_to_hub("user/bank")  # and now nothing does
     assert len(hub.repos["dataset", "user/bank"].commits) == commits + 1
     assert "license: mit" in hub.files("user/bank")["README.md"].decode()
+
+
+def test_the_card_names_the_scorers_that_new_rows_need(hub):
+    bank = Bank(size=20, quality="example_words", history=None)
+    words = hf_dsel.Length(of="example", unit="words")
+    some = pool(30).map(lambda row, i: {"text": row["text"] + " more" * i}, with_indices=True)
+    bank.update(some, source="a", scorers=[words])
+    bank.push_to_hub("user/bank")
+    card = hub.files("user/bank")["README.md"].decode()
+    assert "`example_words` by `Length(of='example', unit='words')`" in card
+    assert "chosen in 1 round." in card and "a memory of those" not in card
+    with pytest.raises(ValueError, match="was made by Length"):
+        other = hf_dsel.Length(of="example", unit="words", combine="mean")
+        Bank.from_hub("user/bank").update(pool(9, begin=60), source="b", scorers=[other])
 
 
 def test_what_cannot_be_pushed_or_loaded(hub):
