@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -25,6 +26,11 @@ from hf_dsel.scoring import score
 from .hub_stand_in import READ
 
 SECRET = "Zebra quokka"
+
+
+@pytest.fixture(autouse=True)
+def cache_of_its_own(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
 
 
 def pool(n=12, begin=0, **columns):
