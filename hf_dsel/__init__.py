@@ -33,6 +33,7 @@ from hf_dsel.scorers import (
     DeitaComplexity,
     DeitaQuality,
     Embed,
+    Gate,
     Judge,
     Length,
     NGrams,
@@ -52,7 +53,7 @@ from hf_dsel.verifying import CannotVerify, verify
 __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CannotPublish", "CannotVerify",
-    "CausalLM", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Judge",
+    "CausalLM", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Gate", "Judge",
     "Length", "MissingColumn", "NGrams", "NoRecord", "NotFetched", "NotPublished", "NothingJoined", "OtherKind",
     "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall", "Strategy",
     "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "load", "push_scores",

@@ -104,8 +104,9 @@ def score(
         raise ValueError("the dataset has no rows to score")
     if shard_rows is not None and shard_rows < 1:
         raise ValueError(f"shard_rows must be at least 1, got {shard_rows}")
+    _check(joined_scorers(todo), dataset)
+    todo = [s.fitted(dataset) if hasattr(s, "fitted") else s for s in todo]  # one that learns from the pool itself
     groups = joined_scorers(todo)
-    _check(groups, dataset)
     size = shard_rows or max(SHARD_ROWS, math.ceil(len(dataset) / MOST_SHARDS))
     content: str | None = None
     marks = {**scorers_of(dataset), **made_by(todo)}

@@ -4,12 +4,13 @@
 from hf_dsel.scorers.causal_lm import IFD, NLL, CausalLM, Perplexity
 from hf_dsel.scorers.deita import DeitaComplexity, DeitaQuality
 from hf_dsel.scorers.embed import Embed
+from hf_dsel.scorers.gate import Gate
 from hf_dsel.scorers.judge import Judge
 from hf_dsel.scorers.length import Length
 from hf_dsel.scorers.ngrams import NGrams
 from hf_dsel.scorers.reward import Reward
 
 __all__ = [
-    "IFD", "NLL", "CausalLM", "DeitaComplexity", "DeitaQuality", "Embed", "Judge", "Length", "NGrams", "Perplexity",
-    "Reward",
+    "IFD", "NLL", "CausalLM", "DeitaComplexity", "DeitaQuality", "Embed", "Gate", "Judge", "Length", "NGrams",
+    "Perplexity", "Reward",
 ]  # fmt: skip

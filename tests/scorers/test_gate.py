@@ -1,0 +1,193 @@
+"""The gate: it finds planted junk, judges nobody by who has seen him, and comes back from its file."""
+
+import pickle
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+import hf_dsel
+from hf_dsel import Gate
+from hf_dsel.corruptions import CORRUPTIONS, cut_short, placeholder, words_shuffled
+from hf_dsel.gate_learning import FOLDS, _seen, judges_of, part_of
+from hf_dsel.rows import read
+from hf_dsel.scorers.gate import NotFitted, TooLittle
+
+pytest.importorskip("lightgbm", reason="pip install lightgbm")
+TOPICS = [
+    "rain",
+    "bread",
+    "music",
+    "rivers",
+    "chess",
+    "tea",
+    "trains",
+    "clouds",
+    "gardens",
+    "letters",
+    "horses",
+    "maps",
+]
+FACTS = ["comes from {} and is known everywhere", "needs {} and a little patience", "was changed by {} long ago",
+         "is nothing without {}", "makes {} easier for all of us", "has a lot to do with {}"]  # fmt: skip
+
+
+def sentence(rng, topic):
+    other = TOPICS[int(rng.integers(len(TOPICS)))]
+    return f"{topic.capitalize()} {FACTS[int(rng.integers(len(FACTS)))].format(other)}."
+
+
+def clean(n, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i in range(n):
+        topic = TOPICS[int(rng.integers(len(TOPICS)))]
+        answer = " ".join(sentence(rng, topic) for _ in range(int(rng.integers(2, 6))))
+        rows.append({"instruction": f"Tell me about {topic}, number {i}.", "output": answer})
+    return rows
+
+
+def dirty(n, share, kinds, seed=0):
+    """Rows, and which of them are broken."""
+    rows, rng = clean(n, seed), np.random.default_rng(seed + 1)
+    bad = rng.random(n) < share
+    for i in np.flatnonzero(bad):
+        messages = [{"role": "user", "content": rows[i]["instruction"]},
+                    {"role": "assistant", "content": rows[i]["output"]}]  # fmt: skip
+        broken = kinds[int(rng.integers(len(kinds)))](messages, None, rng)
+        rows[i]["output"] = broken[-1]["content"]
+    return Dataset.from_list(rows), bad
+
+
+@pytest.fixture(scope="module")
+def pool():
+    return dirty(900, 0.3, (cut_short, placeholder, words_shuffled))
+
+
+@pytest.fixture(scope="module")
+def gate(pool):
+    return Gate.fit(pool[0], embedder=None)
+
+
+def auc(scores, good):
+    order = np.argsort(np.argsort(scores)) + 1
+    return (order[good].sum() - good.sum() * (good.sum() + 1) / 2) / (good.sum() * (~good).sum())
+
+
+def test_it_finds_planted_junk_and_says_how_much(pool, gate, tmp_path):
+    dataset, bad = pool
+    found = dataset.map(gate, batched=True, batch_size=100)
+    sound = np.asarray(found["gate"][:])
+    assert auc(sound, ~bad) > 0.9
+    assert 0.1 < gate.learned.junk.share < 0.4
+    assert sound[bad].mean() < 0.5 and sound[~bad].mean() > 0.8
+    reasons = [r for r, is_bad, s in zip(found["gate_reason"][:], bad, sound, strict=True) if is_bad and s < 0.5]
+    assert sum(r in ("cut_short", "placeholder", "words_shuffled", "code_damaged") for r in reasons) > len(reasons) / 2
+    assert set(found["gate_status"][:]) == {"ok"}
+    again = hf_dsel.score(dataset, Gate(embedder=None), cache_dir=tmp_path)  # fits first
+    np.testing.assert_allclose(again["gate"][:], sound, atol=1e-6)
+    assert "look like corrupted ones" in str(gate) and "words_shuffled" in str(gate)
+
+
+def test_a_clean_pool_loses_nothing():
+    dataset = Dataset.from_list(clean(900))
+    gate = Gate.fit(dataset, embedder=None)
+    assert gate.learned.junk.share < 0.02
+    assert (np.asarray(dataset.map(gate, batched=True)["gate"][:]) > 0.5).mean() > 0.98
+
+
+def test_batches_and_order_change_nothing(pool, gate):
+    rows = pool[0].select(range(40))
+    whole = gate(rows[:])
+    for size in (1, 7):
+        parts = [gate(rows[i : i + size]) for i in range(0, len(rows), size)]
+        np.testing.assert_allclose([v for p in parts for v in p["gate"]], whole["gate"], atol=1e-6)
+    backwards = gate(rows.select(range(39, -1, -1))[:])
+    np.testing.assert_allclose(backwards["gate"][::-1], whole["gate"], atol=1e-6)
+
+
+def test_saved_loaded_and_pickled(pool, gate, tmp_path):
+    rows = pool[0][:50]
+    gate.save(tmp_path / "gate.safetensors")
+    for copy in (Gate.load(tmp_path / "gate.safetensors"), pickle.loads(pickle.dumps(gate))):
+        assert copy(rows) == gate(rows) and copy.embedder is None
+        assert str(copy) == str(gate) and copy.settings()["learned"] == gate.settings()["learned"]
+    assert b"pickle" not in (tmp_path / "gate.safetensors").read_bytes()[:8192]
+    (tmp_path / "cut").write_bytes((tmp_path / "gate.safetensors").read_bytes()[:5000])
+    with pytest.raises(ValueError, match="no gate that Gate.save wrote, or was cut off"):
+        Gate.load(tmp_path / "cut")
+
+
+def test_no_row_is_judged_by_who_has_seen_it():
+    rows = read({"instruction": [f"Question {i}" for i in range(200)] + ["Question 7"],
+                 "output": [f"Answer {i}" for i in range(200)] + ["Answer 7"]})  # fmt: skip
+    parts = [part_of(row) for row in rows]
+    assert parts[7] == parts[200] and set(parts) == set(range(2 * FOLDS))
+    for part in range(2 * FOLDS):
+        for judge in judges_of(part):
+            knows, learns = _seen(judge)
+            assert part not in knows and part not in learns and not set(knows) & set(learns)
+            assert len(knows) + len(learns) == 2 * FOLDS - 2
+
+
+def test_conversations_and_pairs(gate):
+    good, bad = "Bread needs music and a little patience. Bread is nothing without tea.", "N/A"
+    asked = [{"role": "user", "content": "Tell me about bread."}, {"role": "assistant", "content": good}]
+    more = [{"role": "user", "content": "Tell me about tea."}]
+    both = {"messages": [[*asked, *more, {"role": "assistant", "content": text}] for text in (good, bad)]}
+    found = gate(both)["gate"]
+    assert found[1] < found[0] and found[1] == pytest.approx(
+        gate({"messages": [[*more, {"role": "assistant", "content": bad}]]})["gate"][0], abs=0.4
+    )
+    pairs = {"prompt": ["Tell me about bread."], "chosen": [good], "rejected": [bad]}
+    other = Gate(embedder=None, side="rejected")
+    other.learned = gate.learned
+    assert other(pairs)["rejected_gate"][0] < gate(pairs)["gate"][0]
+
+
+def test_rows_without_an_answer(gate):
+    found = gate({"messages": [[{"role": "user", "content": "Hello?"}], "no messages at all"]})
+    assert found["gate"] == [None, None] and found["gate_reason"] == [None, None]
+    assert found["gate_status"][0] == "no response" and "not JSON" in found["gate_status"][1]
+
+
+def test_a_corruption_of_your_own(pool):
+    def shouted(messages, others, rng):
+        """Everything in capitals."""
+        return [m if m["role"] == "user" else {**m, "content": m["content"].upper()} for m in messages]
+
+    dataset = Dataset.from_list(clean(500))
+    gate = Gate.fit(dataset, embedder=None, corruptions=(*CORRUPTIONS, shouted))
+    loud = {name: [v.upper() if name == "output" else v for v in dataset[name][:60]] for name in dataset.column_names}
+    kinds = [gate.learned.names[k] for k in np.unique(gate.learned.broken_kinds)]
+    assert "shouted" in kinds and gate(loud)["gate_reason"].count("shouted") > 40
+
+
+def test_embeddings_by_a_model_or_from_columns(minilm):
+    dataset = Dataset.from_list(clean(600))
+    by_model = Gate.fit(dataset, embedder=minilm)
+    embed = hf_dsel.Embed(minilm)
+    with_columns = dataset.map(embed, batched=True)
+    by_column = Gate.fit(with_columns, embedder=minilm, embedding="embedding")
+    batch = with_columns[:80]
+    np.testing.assert_allclose(by_column(batch)["gate"], by_model(batch)["gate"], atol=0.15)
+    foreign = with_columns.map(lambda _, i: {"embedding": np.eye(384, dtype=np.float16)[i % 384]}, with_indices=True)
+    with pytest.raises(ValueError, match="holds other vectors than the embedder"):
+        Gate.fit(foreign, embedder=minilm, embedding="embedding")
+
+
+def test_errors():
+    with pytest.raises(TooLittle, match="at least 300 rows with an answer, and here are 20"):
+        Gate.fit(Dataset.from_list(clean(20)), embedder=None)
+    with pytest.raises(NotFitted, match="has not learned yet"):
+        Gate(embedder=None)({"text": ["a"]})
+    with pytest.raises(TypeError, match="no_such"):
+        Gate.fit(Dataset.from_list(clean(5)), no_such=1)
+    with pytest.raises(ValueError, match="two or more functions"):
+        Gate(corruptions=(cut_short,))
+    with pytest.raises(ValueError, match="learn_from=5"):
+        Gate(learn_from=5)
+    with pytest.raises(ValueError, match="give embedder= too"):
+        Gate(embedder=None, embedding="embedding")
+    with pytest.raises(ValueError, match="no column 'vectors'"):
+        Gate.fit(Dataset.from_list(clean(5)), embedding="vectors")
