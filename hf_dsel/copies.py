@@ -207,5 +207,5 @@ def _examples(dataset: Dataset, heads: Ints) -> tuple[str, ...]:
     for row in rows.read(batch) if len(heads) else ():
         turn = row.turns[0] if row.turns else None
         said = " ".join(f"{turn.instruction} → {turn.response or ''}".split()) if turn else row.problem or ""
-        texts.append(said if len(said) <= LETTERS else f"{said[: LETTERS - 2]} …")
+        texts.append(said if len(said) <= LETTERS else f"{said[: LETTERS - 2].rstrip()} …")
     return tuple(texts)

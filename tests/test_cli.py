@@ -124,6 +124,37 @@ def test_a_dry_run_writes_nothing_and_says_what_would_be_done(place, tiny_qwen2,
     assert sorted(p.name for p in place.iterdir()) == before
 
 
+def test_copies_are_left_out(place, capsys):
+    rows = [("Sing.", "La", [1.0, 0.0]), ("please sing", "la!", [0.0, 1.0]), ("Write", "x", [1.0, 0.01]),
+            ("Read", "y", [1.0, 1.0])]  # fmt: skip
+    names = ("instruction", "output", "embedding")
+    Dataset.from_list([dict(zip(names, row, strict=True)) for row in rows]).to_parquet("few.parquet")
+    assert run("select few.parquet --strategy random --fraction 1 --dedup --out plain") == 0
+    assert "not considered: 1 row with a better copy (text)" in capsys.readouterr().err
+    assert (
+        hf_dsel.Selection.load("plain/selection.json").dedup is True and len(load_dataset("plain", split="train")) == 3
+    )
+    assert run("select few.parquet --strategy k_center --fraction 1 --dedup 0.95 --out near") == 0
+    assert sorted(hf_dsel.Selection.load("near/selection.json").indices.tolist()) == [0, 3]
+    (place / "some.yaml").write_text(
+        "dataset: few.parquet\nstrategy: random\nk: 3\ndedup: {embedding: embedding, similarity: 0.99}\nout: some\n"
+    )
+    assert "k=3 but only 2 rows can be selected" in error_of("select --config some.yaml", capsys)
+    assert run("select --config some.yaml --k 2") == 0 and run("select --config some.yaml --dedup=true --out all") == 0
+    capsys.readouterr()
+    assert run("select few.parquet --strategy k_center --k 1 --dedup 0.95 --dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "1 group of copies with 3 rows; 1 of them stay, 2 do not" in printed and "like row 0: Sing. → La" in printed
+    for flag, text in (
+        ("--dedup few.parquet", "'few.parquet' is no cosine such as 0.95; --dedup alone goes after DATASET"),
+        ("few.parquet --dedup 1.5", "similarity is 1.5"),
+        ("few.parquet --dedup 0.9", "Random() reads none; use dedup=True"),
+    ):
+        assert text in error_of(f"select {flag} --strategy random --k 1 --out e", capsys)
+    said = error_of("select few.parquet --selection plain/selection.json --dedup --out e", capsys)
+    assert "dedup would have no effect" in said
+
+
 def test_a_dry_run_says_what_a_fraction_is_a_fraction_of(place, tiny_qwen2, capsys):
     few = "select pool.parquet --strategy random --fraction 0.5 --dry-run --where quality<3"  # 0, 1, 2 of 0..10, cyclic
     assert run(few) == 0

@@ -47,6 +47,23 @@ def test_where_leaves_rows_out_and_the_record_still_fits_the_source():
         block(strategy="random", k=1, where=["quality > 99"]).pick(POOL)
 
 
+def test_copies_are_left_out_after_where():
+    pool = Dataset.from_dict({"text": ["a b", "A b.", "a  B", "c", "d"], "quality": [9.0, 1.0, 2.0, 3.0, 4.0]})
+    made = block(strategy="top_k", fraction=1.0, where=["quality < 5"], dedup=True)
+    record = made.pick(made.scored(pool))
+    assert record.indices.tolist() == [4, 3, 2] and record.dedup is True
+    assert record.left_out == {"not quality < 5": 1, "a better copy (text)": 1}
+    for dedup, error, text in (
+        (0.9, ValueError, "reads none"),
+        ("yes", TypeError, "dedup is 'yes'"),
+        ({"similar": 1}, ValueError, "no option 'similar'"),
+    ):
+        with pytest.raises(error, match=text):
+            block(strategy="top_k", k=1, dedup=dedup)
+    with pytest.raises(hf_dsel.MissingColumn, match="dedup: there is no column 'vectors'; there will be"):
+        block(strategy="top_k", k=1, dedup={"embedding": "vectors"}).check(pool)
+
+
 @pytest.mark.parametrize(
     ("keys", "error", "message"),
     [({}, BadConfig, "selection needs a strategy"), ({"strategy": 3}, BadConfig, "got 3"),

@@ -9,15 +9,17 @@ import unicodedata
 _INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060\ufeff]")
 _BULLETS = re.compile(r"^[ \t]*[-*•#]+[ \t]+", re.MULTILINE)
 _QUOTES = re.compile("[\"'`´‘-‟«»‹›]")
-_MARKS = re.compile(
-    r"[。、؟،؛۔।¿¡…]|(?<=[^\x00-\x7f])[.,;:!?]+|[.,;:!?]+(?=[\s)\]}]|[^\x00-\x7f]|\Z)"
-)  # inside 3.5, a[1:2], x!=y or user.name they mean something
+_RUN = r"(?<![.,;:!?])[.,;:!?]++"  # inside 3.5, a[1:2], x!=y or user.name marks mean something
+_ASCII_MARKS = re.compile(_RUN + r"(?=[\s)\]}]|\Z)")
+_MARKS = re.compile(rf"[。、؟،؛۔।¿¡…]|(?<=[^\x00-\x7f])[.,;:!?]++|{_RUN}(?=[\s)\]}}]|[^\x00-\x7f]|\Z)")
 _ANYWHERE = re.compile(r"(?:(?<=\s)|^)(?:please|kindly)(?=\s|$)")
+_MUCH = r"(?: a lot| (?:very|so) much)?(?: in advance)?"
 _FIRST = re.compile(
-    r"(?:(?:hi|hello|hey|(?:can|could|would|will) you|i (?:would|want) (?:like )?you to|thank you|thanks|ok|okay|"
-    r"sure(?: thing)?|certainly|absolutely|of course|here(?:s| is| are)|great question)(?:\s|$))+"
+    r"(?:(?:hi|hello|hey|(?:can|could|would|will) you|i (?:would|want) (?:like )?you to|ok|okay|sure(?: thing)?|"
+    rf"certainly|absolutely|of course|here(?:s| is| are)|great question|(?:thank you|thanks){_MUCH})(?:\s|$))+"
 )
-_LAST = re.compile(r"(?:(?:\s|^)(?:thank you|thanks|many thanks)(?: a lot| (?:very|so) much)?(?: in advance)?)+$")
+_LAST = re.compile(rf"(?:\s|^)(?:many thanks|thank you|thanks){_MUCH}\Z")
+_LONGEST = 40  # letters of the longest of these
 
 
 def plain_words(text: str) -> str:
@@ -34,15 +36,21 @@ def plain_words(text: str) -> str:
     >>> plain_words("Thanks!"), plain_words("?!")
     ('thanks', '?!')
     """
-    if not text.isascii():
+    if text.isascii():
+        text = text.lower()
+        words = _ASCII_MARKS.sub(" ", _BULLETS.sub("", text).replace('"', "").replace("'", "").replace("`", ""))
+    else:
         text = _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
         text = unicodedata.normalize("NFKC", text.casefold()).replace("–", "-").replace("—", "-")
-    else:
-        text = text.lower()
-    words = " ".join(_MARKS.sub(" ", _QUOTES.sub("", _BULLETS.sub("", text))).split())
+        words = _MARKS.sub(" ", _QUOTES.sub("", _BULLETS.sub("", text)))
+    words = " ".join(words.split())
     if not words:
         return " ".join(text.split())
-    bare = " ".join(_ANYWHERE.sub("", words).split())
-    start = _FIRST.match(bare)
-    bare = _LAST.sub("", bare[start.end() :] if start else bare).strip()
-    return bare or words
+    bare = words
+    if "please" in bare or "kindly" in bare:
+        bare = " ".join(_ANYWHERE.sub("", bare).split())
+    first = _FIRST.match(bare)
+    start, end = first.end() if first else 0, len(bare)
+    while last := _LAST.search(bare, max(start, end - _LONGEST), end):
+        end = last.start()
+    return bare[start:end].strip() or words
