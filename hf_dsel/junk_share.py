@@ -1,0 +1,163 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""How much of a pool looks like corrupted copies of it, of which kinds, and how likely each turn is sound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+LEAST_SEEN, MOST_SEEN = 0.2, 0.8  # of a kind's copies lie beyond a threshold that counts
+THRESHOLDS = 30
+STEPS = 40  # of the curve from a joint score to a ratio of densities
+FEWEST_COPIES = 20
+ANY = 0.05  # of the junk is taken to be of all kinds alike
+DRAWS = 40
+
+
+@dataclass(frozen=True, eq=False)
+class JunkKinds:
+    """The share of junk in a pool, which kinds it is of, and from scores to the probability of being sound.
+
+    `share`, `low`, `high`: of junk, and its 95 % interval. `weights`: float64 (kinds,), the parts of the junk.
+    `shift`: float64 (kinds,), what makes a score a log ratio of densities. `at`, `ratio`: float64 (steps,), how much
+    more frequent a joint score is among the copies than in the pool.
+    """
+
+    share: float
+    low: float
+    high: float
+    weights: Doubles
+    shift: Doubles
+    at: Doubles
+    ratio: Doubles
+
+    def sound(self, scores: Doubles) -> Doubles:
+        """P(sound | scores) = 1 − share · copies / pool, within [0, 1]."""
+        joint = _joint(scores, self.weights, self.shift)
+        return np.clip(1 - self.share * np.interp(joint, self.at, self.ratio, left=0.0), 0.0, 1.0)
+
+    def kind(self, scores: Doubles) -> Ints:
+        """The kind that each turn resembles most, given which kinds there are."""
+        with np.errstate(divide="ignore"):
+            return np.argmax(scores + self.shift + np.log(self.weights), axis=1)
+
+
+def junk_kinds(pool: Doubles, copies: Doubles, kinds: Ints, *, seed: int = 0) -> JunkKinds:
+    """The largest share of each kind of junk that the pool has room for, where nothing but that kind is seen.
+
+        pool = (1 − Σ_k share_k) · sound + Σ_k share_k · copies_k
+        ⇒  share_k ≤ P_pool(t_k ≥ c) / P_copies_k(t_k ≥ c)  for every c,   t_k = log P(kind k) − log P(anything else)
+
+    The smallest bound counts, with its standard error, among the thresholds that 20 % to 80 % of a kind's copies pass.
+    P(anything else) has the other kinds in it, so that their junk is not counted twice. A kind of which most copies are
+    taken for something else, such as answers to similar questions, would look frequent in every pool, and is not taken
+    to be more frequent than the most frequent of the kinds that are told. Faults that resemble no kind do not count.
+
+    The probability of being sound is that of the joint score, u = log Σ_k share_k · copies_k / pool by the classifier:
+    copies, weighted by the shares, are compared with the pool in bins of u, and the ratio is made to rise with u.
+
+    Args:
+        pool: turns x kinds, log P(kind) / P(pool) by models that have not seen the turn.
+        copies: the same of corrupted copies.
+        kinds: the kind of each copy.
+        seed: of the resampling that gives the interval.
+
+    Source: the best-bin bound of Garg et al. 2021 (arXiv 2111.00980), with the copies of a kind as the known class.
+    Differs: from theirs in that there are many known classes, each with a score of its own.
+    """
+    ours, theirs = _specific(pool), _specific(copies)
+    shares = _shares(ours, theirs, kinds)
+    rng = np.random.default_rng(seed)
+    drawn = np.empty(DRAWS)
+    for i in range(DRAWS):
+        rows, others = rng.integers(len(pool), size=len(pool)), rng.integers(len(copies), size=len(copies))
+        drawn[i] = _shares(ours[rows], theirs[others], kinds[others]).sum()
+    share = float(shares.sum())
+    # the smallest of some noisy bounds is too small, of resampled ones more so: what counts is how far they scatter
+    low, high = share + np.quantile(drawn, [0.025, 0.975]) - np.median(drawn)
+    many = np.bincount(kinds, minlength=pool.shape[1])
+    shift = np.where(many > 0, np.log(len(pool) / np.maximum(many, 1)), -np.inf)
+    usual = np.where(many > 0, 1.0 / max(1, int((many > 0).sum())), 0.0)
+    weights = (1 - ANY) * shares / share + ANY * usual if share else usual
+    at, ratio = _curve(
+        _joint(pool, weights, shift), _joint(copies, weights, shift), (weights / np.maximum(many, 1))[kinds]
+    )
+    return JunkKinds(share, float(np.clip(low, 0, share)), float(np.clip(high, share, 1)), weights, shift, at, ratio)
+
+
+def _specific(scores: Doubles) -> Doubles:
+    """log P(kind) / P(anything else), from log P(kind) / P(pool)."""
+    with_own = np.concatenate([scores, np.zeros((len(scores), 1))], 1)
+    odds = np.exp(with_own - with_own.max(1, keepdims=True))
+    rest = np.stack([np.delete(odds, k, 1).sum(1) for k in range(scores.shape[1])], 1)
+    return np.asarray(np.log(np.maximum(odds[:, :-1], 1e-300)) - np.log(np.maximum(rest, 1e-300)))
+
+
+def _shares(pool: Doubles, copies: Doubles, kinds: Ints) -> Doubles:
+    """The bound on each kind's share; at most 1 together."""
+    shares, told = np.zeros(pool.shape[1]), np.full(pool.shape[1], np.nan)
+    for k in range(pool.shape[1]):
+        mine = np.sort(copies[kinds == k, k])
+        if len(mine) >= FEWEST_COPIES:
+            shares[k], told[k] = _bound(np.sort(pool[:, k]), mine), np.median(mine)
+    if np.isfinite(told).any():
+        well = told >= min(0.0, float(np.nanmedian(told)))
+        shares = np.where(well, shares, np.minimum(shares, shares[well].max()))
+    return np.asarray(shares / max(1.0, float(shares.sum())))
+
+
+def _bound(pool: Doubles, copies: Doubles) -> float:
+    """min over c of P_pool(t ≥ c) / P_copies(t ≥ c), of sorted scores."""
+    cuts = np.quantile(copies, 1 - np.linspace(LEAST_SEEN, MOST_SEEN, THRESHOLDS))
+    above = 1 - np.searchsorted(pool, cuts, "left") / len(pool)
+    passed = 1 - np.searchsorted(copies, cuts, "left") / len(copies)
+    bound = above / passed
+    error = np.sqrt(np.maximum(above, 1 / len(pool)) / len(pool)) / passed
+    error = error + bound * np.sqrt((1 - passed) / passed / len(copies))
+    return float(min(bound[np.argmin(bound + error)], 1.0))
+
+
+def _joint(scores: Doubles, weights: Doubles, shift: Doubles) -> Doubles:
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.logaddexp.reduce(scores + shift + np.log(weights), axis=1))
+
+
+def _curve(pool: Doubles, copies: Doubles, each: Doubles) -> tuple[Doubles, Doubles]:
+    """Joint scores, and how much more frequent they are among the weighted copies than in the pool, which rises."""
+    order = np.argsort(copies, kind="stable")
+    ours, theirs, mass = np.sort(pool), copies[order], np.cumsum(each[order]) / each.sum()
+    edges = theirs[np.minimum(np.searchsorted(mass, np.linspace(0, 1, STEPS + 1)), len(theirs) - 1)]
+    above = 1 - np.searchsorted(ours, edges, "left") / len(ours)
+    above_copies = 1 - np.concatenate([[0.0], mass])[np.searchsorted(theirs, edges, "left")]
+    inside = np.maximum(-np.diff(np.append(above, 0.0)), 0.5 / len(ours))
+    inside_copies = -np.diff(np.append(above_copies, 0.0))
+    return edges + np.arange(len(edges)) * 1e-9, _rising(inside_copies / inside)
+
+
+def _rising(values: Doubles) -> Doubles:
+    """The rising sequence nearest to the values by squares (pool adjacent violators)."""
+    blocks: list[tuple[float, int]] = []
+    for value in values.tolist():
+        blocks.append((value, 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (v, n), (w, m) = blocks[-2], blocks[-1]
+            blocks[-2:] = [((v * n + w * m) / (n + m), n + m)]
+    return np.concatenate([np.full(n, v) for v, n in blocks])
+
+
+def cut_for(sound: npt.NDArray[np.floating], most_junk: float) -> float:
+    """The lowest probability to keep, so that among the rows from it on the expected share of junk is `most_junk`.
+
+    inf where no row can be kept, which is when even the best one is too likely junk.
+
+    >>> float(cut_for(np.array([1.0, 0.98, 0.9, 0.1]), 0.05))
+    0.9
+    """
+    best_first = -np.sort(-np.asarray(sound, np.float64))
+    junk = np.cumsum(1 - best_first) / np.arange(1, len(best_first) + 1)
+    fits = np.flatnonzero(junk <= most_junk)
+    return float(best_first[fits[-1]]) if len(fits) else float("inf")
