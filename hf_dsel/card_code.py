@@ -143,7 +143,7 @@ def select_lines(record: Mapping[str, Any]) -> str:
         conditions = ", ".join(f"Condition.of({str(text)!r})" for text in record["where"])
         lines += ["from hf_dsel.conditions import Condition, rows_where", ""]
         lines += [f"pool = pool.select(rows_where(pool, [{conditions}])[0])  # only these were considered"]
-    first = {"dedup": record["dedup"]} if record.get("dedup") else {}
+    first = {name: record[name] for name in ("gate", "dedup") if record.get(name)}
     strategy, cls = str(record["strategy"]), known_class(str(record["strategy"]))
     name, options = parsed(strategy)
     budget = {k: int(v) if k != "fraction" else v for k, v in record["budget"].items()}

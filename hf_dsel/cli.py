@@ -112,6 +112,9 @@ def _select(arguments: list[str]) -> int:
                       "strategy; repeat it for more")  # fmt: skip
     rule.add_argument("--where", action="append", metavar="CONDITION", help="consider only rows such as 'ifd < 1'; "
                       "repeat it for more")  # fmt: skip
+    rule.add_argument("--gate", nargs="?", const=True, type=_gate, metavar="PROBABILITY", help="leave out rows that "
+                      "are probably junk first, by a classifier learned from the dataset itself (pip install "
+                      "'hf-dsel[gate]'); a number is the lowest probability of being sound")  # fmt: skip
     rule.add_argument("--dedup", nargs="?", const=True, type=_dedup, metavar="COSINE", help="leave out copies of a "
                       "better row first: the same text; with a cosine such as 0.95 near embeddings too")  # fmt: skip
     rule.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 42)")
@@ -330,6 +333,13 @@ def _read(parser: _Parser, arguments: list[str], command: str, also_known: Seque
 def _number(found: Any) -> Any:
     """A number where YAML reads a text: it wants a point in 2.0e-5, and people write 2e-5."""
     return value(found) if isinstance(found, str) and isinstance(value(found), float) else found
+
+
+def _gate(text: str) -> bool | float:
+    found = value(text)
+    if not isinstance(found, bool | float):
+        raise argparse.ArgumentTypeError(f"{text!r} is no probability such as 0.5; --gate alone goes after DATASET")
+    return found
 
 
 def _dedup(text: str) -> bool | float:

@@ -48,6 +48,7 @@ BLOCK = (
     "params",
     "scorers",
     "where",
+    "gate",
     "dedup",
     "cache_dir",
     "compare",

@@ -10,12 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
+from hf_dsel.columns import read_column
 from hf_dsel.copies import check_similarity, find_copies
+from hf_dsel.junk_kinds import cut_for
+from hf_dsel.rows import detect
+from hf_dsel.scorers.gate import Gate
 
 # the rows still considered → which of them stay (bool), and how many go, by what they have
 Rule = Callable[[Dataset], tuple[npt.NDArray[np.bool_], dict[str, int]]]
 Read = tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.int64], dict[str, int]]
 OPTIONS = ("similarity", "embedding", "quality")
+MOST_JUNK = 0.02
 
 
 def narrowed(dataset: Dataset, read: Read, rules: Sequence[Rule]) -> tuple[Read, int]:
@@ -36,6 +41,58 @@ def narrowed(dataset: Dataset, read: Read, rules: Sequence[Rule]) -> tuple[Read,
             arrays = {name: values[stays] for name, values in arrays.items()}
             usable, left_out = usable[stays], {**left_out, **why}
     return (arrays, usable, left_out), before - len(usable)
+
+
+def check_gate(gate: Any) -> None:
+    """Raise for what `gate` cannot be: None, True, False, a probability, or a `Gate`."""
+    if gate is None or isinstance(gate, bool | Gate):
+        return
+    if not isinstance(gate, float | np.floating):
+        raise TypeError(f"gate is {gate!r}; it must be True, a probability such as 0.5, or a hf_dsel.Gate")
+    if not 0 < gate <= 1:
+        raise ValueError(f"gate={gate} is a probability of being sound, above 0 and at most 1")
+
+
+def gate_columns(gate: Any, column_names: Sequence[str]) -> dict[str, Gate]:
+    """The columns that a gate reads, one for each answer of a pair, and what makes them where they are missing."""
+    check_gate(gate)
+    if gate is None or gate is False:
+        return {}
+    judge = gate if isinstance(gate, Gate) else Gate()
+    sides: tuple[Any, ...] = ("chosen", "rejected") if detect(column_names) == "preference" else (judge.side,)
+    return {"rejected_gate" if side == "rejected" else "gate": judge.of_side(side) for side in sides}
+
+
+def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
+    """The rule that leaves rows which are probably sound, or None.
+
+    A number is the lowest probability that stays. True and a `Gate` leave the rows of highest probability, as long as
+    the expected share of junk among them is at most 2 %. A row without a probability goes.
+    """
+    if not names:
+        return None
+
+    def rule(dataset: Dataset) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
+        read = [read_column(dataset, name) for name in names]
+        valid = np.logical_and.reduce([column.valid for column in read])
+        sound = np.min([np.where(column.valid, column.values, 0.0) for column in read], axis=0)
+        lowest = cut_for(sound[valid], MOST_JUNK) if isinstance(gate, bool | Gate) and valid.any() else float(gate)
+        if not np.isfinite(lowest):
+            raise ValueError(
+                f"gate={gate!r} leaves the rows among which at most {MOST_JUNK:.0%} are expected to be junk, and here "
+                f"even the soundest are sound by {sound[valid].max():.1%} alone. Give the lowest probability that stays, "
+                f"such as gate={np.quantile(sound[valid], 0.7):.2f} for the best 30 %, or a Gate with another embedder."
+            )
+        stays = valid & (sound >= lowest)
+        gone = {f"a gate below {lowest:.3g}": int((valid & ~stays).sum()), "no gate": int((~valid).sum())}
+        return stays, {why: n for why, n in gone.items() if n}
+
+    return rule
+
+
+def recorded_gate(gate: Any) -> bool | float | None:
+    """`gate` as a record holds it: True for what is left by the expected share of junk, a number, None for nothing."""
+    return True if isinstance(gate, Gate) else float(gate) if isinstance(gate, np.number) else gate or None
 
 
 def check_dedup(dedup: Any) -> None:

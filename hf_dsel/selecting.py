@@ -14,11 +14,12 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from hf_dsel.budget import Budget, BudgetError, Picks, rows_asked
 from hf_dsel.columns import MissingColumn, first, read_column, read_turns
-from hf_dsel.narrowing import dedup_rule, narrowed, recorded
+from hf_dsel.narrowing import dedup_rule, gate_columns, gate_rule, narrowed, recorded, recorded_gate
 from hf_dsel.one_pass import Shortfall, from_stream
 from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
 from hf_dsel.scorer_marks import scorers_of
+from hf_dsel.scorers.gate import Gate
 from hf_dsel.scoring import described, score
 from hf_dsel.selection import Selection, Source, remember_pool
 from hf_dsel.strategies import Strategy, make_strategy
@@ -37,6 +38,7 @@ def select_by(
     seed: int = 42,
     compute: bool = True,
     keep_vectors: bool = False,
+    gate: bool | float | Gate | None = None,
     dedup: Dedup = None,
     **params: Any,
 ) -> Any:
@@ -58,6 +60,9 @@ def select_by(
         seed: of all random choices.
         compute: False makes a missing column an error.
         keep_vectors: keep the columns of embeddings and n-grams in the result.
+        gate: leave out rows that are probably junk first (`hf_dsel.Gate`; the column `gate` where there is one, for
+            pairs `rejected_gate` too). True or a `Gate`: those of highest probability to be sound stay, as long as the
+            expected share of junk among them is at most 2 %. A number: the lowest probability that stays.
         dedup: leave one row of each group of copies to the strategy (`hf_dsel.find_copies`). True: rows with the same
             text but for case, spacing, sentence marks and courtesy. A cosine such as 0.95: rows whose embeddings, in
             the column that the strategy reads, are at least that similar too. A mapping: `similarity`, `embedding` and
@@ -72,7 +77,7 @@ def select_by(
     Raises:
         ValueError: an unknown strategy, a bad option or budget, an empty dataset, a column with NaN, infinite or zero
             vectors.
-        TypeError: an unknown option; `dedup` of a stream.
+        TypeError: an unknown option; `gate` or `dedup` of a stream.
         MissingColumn: a column is missing and cannot or may not be computed.
 
     >>> pool = Dataset.from_dict({"text": ["a", "b", "c"], "quality": [1.0, 3.0, 2.0]})
@@ -81,7 +86,7 @@ def select_by(
     """
     made = make_strategy(strategy, params)
     budget: dict[str, Any] = {"k": k, "fraction": fraction, "max_tokens": max_tokens}
-    how: dict[str, Any] = {"seed": seed, "compute": compute, "dedup": dedup}
+    how: dict[str, Any] = {"seed": seed, "compute": compute, "gate": gate, "dedup": dedup}
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
         splits = {}
         for name, split in dataset.items():
@@ -90,6 +95,10 @@ def select_by(
         streams = all(isinstance(split, IterableDataset) for split in splits.values())
         return IterableDatasetDict(splits) if streams else DatasetDict(splits)
     if isinstance(dataset, IterableDataset):
+        if gate_columns(gate, ("text",)):
+            raise TypeError(
+                "gate learns from the whole pool first; load the dataset without streaming=True, or leave it"
+            )
         if dedup_rule(dedup, made) is not None:
             raise TypeError(
                 "dedup compares each row with all others, and a stream shows each row once; load the dataset without "
@@ -109,6 +118,7 @@ def select(
     max_tokens: int | None = None,
     seed: int = 42,
     compute: bool = True,
+    gate: bool | float | Gate | None = None,
     dedup: Dedup = None,
     **params: Any,
 ) -> Any:
@@ -122,7 +132,7 @@ def select(
     """
     made = make_strategy(strategy, params)
     budget: dict[str, Any] = {"k": k, "fraction": fraction, "max_tokens": max_tokens}
-    how: dict[str, Any] = {"seed": seed, "compute": compute, "dedup": dedup}
+    how: dict[str, Any] = {"seed": seed, "compute": compute, "gate": gate, "dedup": dedup}
     if isinstance(dataset, DatasetDict):
         records = {}
         for name, split in dataset.items():
@@ -149,7 +159,7 @@ class _naming:
 
 
 def _select(
-    dataset: Dataset, strategy: Strategy, budget: dict[str, Any], *, seed: int, compute: bool, dedup: Dedup
+    dataset: Dataset, strategy: Strategy, budget: dict[str, Any], *, seed: int, compute: bool, gate: Any, dedup: Dedup
 ) -> tuple[Dataset, Selection]:
     if not isinstance(dataset, Dataset):
         raise TypeError(f"select_by takes a Dataset, DatasetDict or IterableDataset, got {type(dataset).__name__}")
@@ -157,8 +167,10 @@ def _select(
         raise ValueError("the dataset is empty: there is nothing to select from")
     open_ended = bool(getattr(strategy, "open_ended", False))
     rows = rows_asked(**budget, pool=len(dataset), open_ended=open_ended)
-    rules = [rule for rule in (dedup_rule(dedup, strategy),) if rule is not None]
+    gates = gate_columns(gate, dataset.column_names)
+    rules = [rule for rule in (gate_rule(gate, tuple(gates)), dedup_rule(dedup, strategy)) if rule is not None]
     source, origin = Source.of(dataset), Origin.of(dataset)
+    dataset = _with_gates(dataset, gates, compute=compute)
     dataset = with_columns(dataset, strategy, compute=compute)
     if budget["max_tokens"] is not None and TOKENS not in dataset.column_names:
         raise MissingColumn(
@@ -200,10 +212,22 @@ def _select(
         why={n: np.asarray(v, np.float32) for n, v in picks.why.items()},
         shortfall=shortfall,
         left_out=left_out,
-        scorers={n: how for n, how in scorers_of(dataset).items() if n in names},
+        scorers={n: how for n, how in scorers_of(dataset).items() if n in (*names, *gates)},
         origin=None if origin is None else origin.to_dict(),
         dedup=recorded(dedup),
+        gate=recorded_gate(gate),
     )
+
+
+def _with_gates(dataset: Dataset, gates: Mapping[str, Gate], *, compute: bool) -> Dataset:
+    """The dataset with the columns of the gate; one that is there is used as it is."""
+    missing = [name for name in gates if name not in dataset.column_names]
+    if missing and not compute:
+        raise MissingColumn(
+            f"the gate reads {list(gates)}; missing: {missing}. Add it: dataset = hf_dsel.score(dataset, "
+            f"hf_dsel.Gate()). The dataset has {dataset.column_names}."
+        )
+    return score(dataset, [gates[name] for name in missing]) if missing else dataset
 
 
 def with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool, cache_dir: Any = None) -> Dataset:

@@ -79,6 +79,7 @@ class Selection:
         scorers: for each column that was read and that hf_dsel computed: its scorer, model, revision and settings.
         origin: where the pool is on the Hub: repo, revision, config and split; None where it is not or nobody knows.
         where: conditions on columns, such as `ifd < 1`; only rows that fulfil them were considered.
+        gate: how rows that are probably junk were left out first, as `select_by` takes it; None where they were not.
         dedup: how copies were left out first, as `select_by` takes it; None where they were not.
 
     >>> pool = Dataset.from_dict({"text": ["a", "b", "c"]})
@@ -102,6 +103,7 @@ class Selection:
     origin: dict[str, str | None] | None = None
     where: tuple[str, ...] = ()
     dedup: bool | float | dict[str, Any] | None = None
+    gate: bool | float | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "indices", np.asarray(self.indices, np.int64))
@@ -176,7 +178,7 @@ class Selection:
         record = {"hf_dsel_selection": FILE_FORMAT, "strategy": self.strategy, "seed": self.seed, "budget": self.budget}
         record |= {"source": asdict(self.source), "columns": list(self.columns), "shortfall": self.shortfall}
         record |= {"left_out": self.left_out, "versions": self.versions, "scorers": self.scorers, "origin": self.origin}
-        record |= {"where": list(self.where), "dedup": self.dedup, "indices": self.indices.tolist()}
+        record |= {"where": list(self.where), "dedup": self.dedup, "gate": self.gate, "indices": self.indices.tolist()}
         record |= {"gains": _numbers(self.gains), "why": {n: _numbers(v) for n, v in self.why.items()}}
         return json.dumps(record, allow_nan=False)
 
@@ -203,6 +205,7 @@ class Selection:
             origin=record.get("origin"),
             where=tuple(record.get("where") or ()),
             dedup=record.get("dedup"),
+            gate=record.get("gate"),
         )
 
     @classmethod

@@ -16,7 +16,7 @@ from datasets import Dataset
 from hf_dsel.budget import rows_asked
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.conditions import Condition, rows_where
-from hf_dsel.narrowing import dedup_options
+from hf_dsel.narrowing import dedup_options, gate_columns
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import Comparison, compare
 from hf_dsel.scorer_specs import make_scorer, nearest
@@ -36,11 +36,14 @@ class SelectionBlock:
 
     Args:
         strategy: a name, as `select_by` takes it.
-        k, fraction, max_tokens: the budget, one of them; a fraction is one of the rows that `where` and `dedup` leave.
+        k, fraction, max_tokens: the budget, one of them; a fraction is one of the rows that `where`, `gate` and `dedup`
+            leave.
         seed: of all random choices.
         params: the strategy's options.
         scorers: what to compute first, as `hf_dsel.scorer_specs.make_scorer` reads it.
         where: conditions on columns, such as `ifd < 1`; the other rows are not considered.
+        gate: true or the lowest probability of being sound that stays, as `select_by` takes it; scorers may hold a Gate
+            with options of its own.
         dedup: which copies are left out first, as `select_by` takes it: true (same text), a cosine (near embeddings
             too), or a mapping of similarity, embedding and quality.
         cache_dir: folder of the scores; a killed run goes on from there. The default is in the `datasets` cache.
@@ -55,6 +58,7 @@ class SelectionBlock:
     params: dict[str, Any] = field(default_factory=dict)
     scorers: tuple[Any, ...] = ()
     where: tuple[Any, ...] = ()
+    gate: Any = None
     dedup: Any = None
     cache_dir: str | None = None
     compare: bool = True
@@ -107,7 +111,8 @@ class SelectionBlock:
     def all_scorers(self, column_names: list[str]) -> list[Any]:
         """The scorers asked for, and the defaults of the columns that the strategy reads and nobody makes."""
         made = {name for scorer in self.first_scorers for name in written(scorer)} | set(column_names)
-        return self.first_scorers + [s for n, s in self.rule.needs().items() if n not in made and s is not None]
+        needed = {**gate_columns(self.gate, column_names), **self.rule.needs()}
+        return self.first_scorers + [s for n, s in needed.items() if n not in made and s is not None]
 
     def check(self, dataset: Dataset) -> None:
         """Find what would go wrong, before any model is loaded.
@@ -157,7 +162,8 @@ class SelectionBlock:
 
     def _picked(self, scored: Dataset) -> Selection:
         budget: dict[str, Any] = {"k": self.k, "fraction": self.fraction, "max_tokens": self.max_tokens}
-        options: dict[str, Any] = {**budget, "seed": self.seed, "compute": False, "dedup": self.dedup, **self.params}
+        options: dict[str, Any] = {**budget, "seed": self.seed, "compute": False, **self.params}
+        options |= {"gate": self.gate, "dedup": self.dedup}
         if not self.conditions:
             return select(scored, self.strategy, **options)
         kept, failed = rows_where(scored, self.conditions)

@@ -152,5 +152,6 @@ def _again(loaded: Loaded, pool: Dataset) -> str:
         return f"the strategy cannot be run again: {'; '.join(lacking)}"
     first = f", after computing {'; '.join(needed)}" if needed else ""
     among = f", among the rows with {' and '.join(record.where)}" if record.where else ""
+    sound = f", behind the gate (gate={record.gate!r})" if record.gate else ""
     alone = f", without copies (dedup={record.dedup!r})" if record.dedup else ""
-    return f"the strategy can be run again: {record.strategy}, seed {record.seed}{among}{alone}{first}"
+    return f"the strategy can be run again: {record.strategy}, seed {record.seed}{among}{sound}{alone}{first}"

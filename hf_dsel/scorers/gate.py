@@ -139,6 +139,14 @@ class Gate:
         say(str(made).splitlines()[0])
         return made
 
+    def of_side(self, side: rows.Side) -> Self:
+        """The same gate for an answer of a preference pair; what was learned is kept."""
+        if side == self.side:
+            return self
+        other = replace(self, side=side)
+        other.learned = self.learned
+        return other
+
     def __str__(self) -> str:
         """The share of junk that was found, and how well each corruption is told from the pool."""
         if self.learned is None:

@@ -191,3 +191,54 @@ def test_errors():
         Gate(embedder=None, embedding="embedding")
     with pytest.raises(ValueError, match="no column 'vectors'"):
         Gate.fit(Dataset.from_list(clean(5)), embedding="vectors")
+
+
+def test_before_any_strategy(pool, gate):
+    dataset, bad = pool
+    kept = hf_dsel.select_by(dataset, "random", fraction=1.0, gate=gate)
+    sound = np.asarray(kept["gate"][:])
+    everywhere = -np.sort(-np.asarray(gate(dataset[:])["gate"]))
+    assert (1 - sound).mean() <= 0.02 < (1 - everywhere[: len(kept) + 1]).mean()  # as many as the 2 % let through
+    record = hf_dsel.selection_of(kept)
+    assert bad[record.indices].mean() < bad.mean() / 3
+    assert record.gate is True and sum(n for why, n in record.left_out.items() if "gate below" in why) > 100
+    assert "scorer" in record.scorers["gate"]
+    again = hf_dsel.Selection.from_json(record.to_json())
+    assert again.gate is True and again.apply(dataset)["output"][:] == kept["output"][:]
+    half = hf_dsel.select_by(dataset.map(gate, batched=True), "random", fraction=1.0, gate=0.5)
+    assert min(half["gate"][:]) >= 0.5 and len(half) == (np.asarray(gate(dataset[:])["gate"]) >= 0.5).sum()
+    copies = hf_dsel.select_by(dataset.map(gate, batched=True), "random", k=5, gate=0.5, dedup=True)
+    assert len(copies) == 5
+
+
+def test_a_column_that_is_there_is_used():
+    dataset = Dataset.from_list(clean(6)).add_column("gate", [0.9, 0.2, None, 1.0, 0.6, 0.5])
+    picked = hf_dsel.select(dataset, "random", fraction=1.0, gate=0.5)
+    assert sorted(picked.indices.tolist()) == [0, 3, 4, 5]
+    assert picked.left_out == {"a gate below 0.5": 1, "no gate": 1} and picked.gate == 0.5
+    pairs = Dataset.from_dict({"prompt": ["a", "b"], "chosen": ["c", "d"], "rejected": ["e", "f"],
+                               "gate": [0.9, 0.9], "rejected_gate": [0.1, 0.9]})  # fmt: skip
+    assert hf_dsel.select(pairs, "random", fraction=1.0, gate=0.5).indices.tolist() == [1]
+    with pytest.raises(hf_dsel.MissingColumn, match=r"score\(dataset, hf_dsel.Gate\(\)\)"):
+        hf_dsel.select(Dataset.from_list(clean(6)), "random", k=2, gate=True, compute=False)
+    with pytest.raises(ValueError, match="gate=1.5 is a probability"):
+        hf_dsel.select(dataset, "random", k=2, gate=1.5)
+    with pytest.raises(TypeError, match="gate is 'yes'"):
+        hf_dsel.select(dataset, "random", k=2, gate="yes")
+    doubtful = Dataset.from_list(clean(3)).add_column("gate", [0.9, 0.8, 0.7])
+    with pytest.raises(ValueError, match=r"even the soundest are sound by 90.0% alone. Give .* gate=0.84 for"):
+        hf_dsel.select(doubtful, "random", k=1, gate=True)
+    with pytest.raises(TypeError, match="without streaming"):
+        hf_dsel.select_by(dataset.to_iterable_dataset(), "random", k=2, gate=True)
+
+
+def test_from_the_command_line(pool, tmp_path, monkeypatch):
+    from hf_dsel.cli import main
+
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    pool[0].to_parquet(str(tmp_path / "pool.parquet"))
+    line = f"select {tmp_path}/pool.parquet --strategy random --k 100 --seed 1 --no-compare --out {tmp_path}/out"
+    assert main([*line.split(), "--scorer", "Gate:embedder=null", "--gate", "0.6", "--dedup"]) == 0
+    record = hf_dsel.Selection.load(tmp_path / "out/selection.json")
+    assert record.gate == 0.6 and len(record) == 100 and pool[1][record.indices].mean() < 0.15
+    assert main([*line.split(), "--gate", "much"]) == 2
