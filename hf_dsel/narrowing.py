@@ -80,8 +80,8 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
         if not np.isfinite(lowest):
             raise ValueError(
                 f"gate={gate!r} leaves the rows among which at most {MOST_JUNK:.0%} are expected to be junk, and here "
-                f"even the soundest are sound by {sound[valid].max():.1%} alone. Give the lowest probability that stays, "
-                f"such as gate={np.quantile(sound[valid], 0.7):.2f} for the best 30 %, or a Gate with another embedder."
+                f"even the soundest are sound by {sound[valid].max():.1%} alone. Give the lowest probability that "
+                f"stays, such as gate={np.quantile(sound[valid], 0.7):.2f} for the best 30 %, or another Gate."
             )
         stays = valid & (sound >= lowest)
         gone = {f"a gate below {lowest:.3g}": int((valid & ~stays).sum()), "no gate": int((~valid).sum())}
