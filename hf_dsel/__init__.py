@@ -15,6 +15,7 @@ from hf_dsel.bank_folder import WrongBank
 from hf_dsel.bank_rows import OtherKind
 from hf_dsel.budget import Budget, BudgetError, Picks
 from hf_dsel.columns import BadColumn, MissingColumn
+from hf_dsel.copies import Copies, find_copies
 from hf_dsel.describing import describe
 from hf_dsel.description import Description
 from hf_dsel.endpoint import BudgetSpent, Endpoint, EndpointDown
@@ -53,12 +54,12 @@ from hf_dsel.verifying import CannotVerify, verify
 __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CannotPublish", "CannotVerify",
-    "CausalLM", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Gate", "Judge",
-    "Length", "MissingColumn", "NGrams", "NoRecord", "NotFetched", "NotPublished", "NothingJoined", "OtherKind",
-    "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall", "Strategy",
-    "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "load", "push_scores",
-    "push_to_hub", "save_scores", "score", "select", "select_by", "selection_of", "strategy_names", "to_trl",
-    "train_scorer", "verify", "with_scores",
+    "CausalLM", "Copies", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Gate",
+    "Judge", "Length", "MissingColumn", "NGrams", "NoRecord", "NotFetched", "NotPublished", "NothingJoined",
+    "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall", "Strategy",
+    "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "find_copies", "load",
+    "push_scores", "push_to_hub", "save_scores", "score", "select", "select_by", "selection_of", "strategy_names",
+    "to_trl", "train_scorer", "verify", "with_scores",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

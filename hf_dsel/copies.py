@@ -14,8 +14,9 @@ from hf_dsel import rows
 from hf_dsel.columns import read_column
 from hf_dsel.ops.plain_words import plain_words
 from hf_dsel.ops.star_groups import star_groups
-from hf_dsel.progress import count
+from hf_dsel.progress import count, say
 from hf_dsel.row_keys import RowKeys, row_keys
+from hf_dsel.scorer_marks import scorers_of
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -103,8 +104,11 @@ def find_copies(
                                        and stays where there is none
 
     so that each row that goes is near one that stays, and those that stay are all less similar than that. Union-find
-    would tie rows that are nothing alike into one group, by a chain of near pairs, and keep one of them. An embedding
-    of the instruction alone says that two answers to one question are copies; embed both (`hf_dsel.Embed(of=...)`).
+    would tie rows that are nothing alike into one group, by a chain of near pairs, and keep one of them.
+
+    Near in an embedding is not yet a copy. `hf_dsel.Embed` reads the instruction alone by default, so other answers to
+    a near question are found too; `Embed(model, of="example")` reads both. Sentence encoders hardly read numbers and
+    names: one exercise with other figures is near. Read the report before you trust a threshold.
 
     The best row of a group has the largest value in the column `gate`, if there is one, to two decimals; of these the
     largest `quality`, if it is given; of these it is the first row. A null is worse than any number.
@@ -135,6 +139,8 @@ def find_copies(
     vectors = None if embedding is None else read_column(dataset, embedding)
     if vectors is not None and vectors.values.ndim != 2:
         raise TypeError(f"column {embedding!r} holds no vectors; embedding names a column that hf_dsel.Embed wrote")
+    if embedding is not None and scorers_of(dataset).get(embedding, {}).get("of") == "instruction":
+        say(f"{embedding!r} is of the instruction alone, so other answers to a near question count as copies")
     keys = row_keys(dataset, form=plain_words)
     best = _same_text(keys, order)
     by_text = best != np.arange(len(best))

@@ -169,6 +169,16 @@ def test_the_report():
     ]
 
 
+def test_answers_to_one_question_and_an_embedding_that_does_not_read_them(tiny_bert, tmp_path, capsys):
+    pool = pool_of([("Say a word", "x", None, 1.0), ("Say a word", "quite another answer", None, 1.0)])
+    for of, stay in (("instruction", 1), ("example", 2)):
+        embed = hf_dsel.Embed(tiny_bert, of=of, column="vector")
+        scored = hf_dsel.score(pool, embed, cache_dir=tmp_path / of)
+        capsys.readouterr()
+        assert len(find_copies(scored, embedding="vector", similarity=0.9999, device="cpu").kept) == stay
+        assert ("'vector' is of the instruction alone" in capsys.readouterr().err) == (of == "instruction")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
