@@ -13,7 +13,9 @@ Ints = npt.NDArray[np.int64]
 LEAST_SEEN, MOST_SEEN = 0.2, 0.8  # of a kind's copies lie beyond a threshold that counts
 THRESHOLDS = 30
 STEPS = 40  # of the curve from a joint score to a ratio of densities
-FEWEST_COPIES = 20
+ERRORS = 2  # standard errors that are added to a bound: a lower one that is less certain does not count
+FEWEST_COPIES, MANY_COPIES = 20, 100
+FLAT = 1.5
 ANY = 0.05  # of the junk is taken to be of all kinds alike
 DRAWS = 40
 
@@ -52,10 +54,12 @@ def junk_kinds(pool: Doubles, copies: Doubles, kinds: Ints, *, seed: int = 0) ->
         pool = (1 − Σ_k share_k) · sound + Σ_k share_k · copies_k
         ⇒  share_k ≤ P_pool(t_k ≥ c) / P_copies_k(t_k ≥ c)  for every c,   t_k = log P(kind k) − log P(anything else)
 
-    The smallest bound counts, with its standard error, among the thresholds that 20 % to 80 % of a kind's copies pass.
+    The smallest bound counts, with two standard errors, among the thresholds that 20 % to 80 % of a kind's copies pass.
     P(anything else) has the other kinds in it, so that their junk is not counted twice. A kind of which most copies are
     taken for something else, such as answers to similar questions, would look frequent in every pool, and is not taken
-    to be more frequent than the most frequent of the kinds that are told. Faults that resemble no kind do not count.
+    to be more frequent than the most frequent of the kinds that are told; unless its bound is nearly the same for every
+    threshold, as that of a kind is that fills a part of the pool, up to half of it. Faults that resemble no kind do not
+    count.
 
     The probability of being sound is that of the joint score, u = log Σ_k share_k · copies_k / pool by the classifier:
     copies, weighted by the shares, are compared with the pool in bins of u, and the ratio is made to rise with u.
@@ -77,8 +81,9 @@ def junk_kinds(pool: Doubles, copies: Doubles, kinds: Ints, *, seed: int = 0) ->
         rows, others = rng.integers(len(pool), size=len(pool)), rng.integers(len(copies), size=len(copies))
         drawn[i] = _shares(ours[rows], theirs[others], kinds[others]).sum()
     share = float(shares.sum())
-    # the smallest of some noisy bounds is too small, of resampled ones more so: what counts is how far they scatter
-    low, high = share + np.quantile(drawn, [0.025, 0.975]) - np.median(drawn)
+    # the smallest of some noisy bounds is too small; of resampled ones it is once more by as much
+    lost, scatter = max(0.0, share - float(np.median(drawn))), np.quantile(drawn, [0.025, 0.975]) - np.median(drawn)
+    low, high = share + float(scatter[0]), share + lost + float(scatter[1])
     many = np.bincount(kinds, minlength=pool.shape[1])
     shift = np.where(many > 0, np.log(len(pool) / np.maximum(many, 1)), -np.inf)
     usual = np.where(many > 0, 1.0 / max(1, int((many > 0).sum())), 0.0)
@@ -86,7 +91,7 @@ def junk_kinds(pool: Doubles, copies: Doubles, kinds: Ints, *, seed: int = 0) ->
     at, ratio = _curve(
         _joint(pool, weights, shift), _joint(copies, weights, shift), (weights / np.maximum(many, 1))[kinds]
     )
-    return JunkKinds(share, float(np.clip(low, 0, share)), float(np.clip(high, share, 1)), weights, shift, at, ratio)
+    return JunkKinds(share, min(max(low, 0.0), share), max(min(high, 1.0), share), weights, shift, at, ratio)
 
 
 def _specific(scores: Doubles) -> Doubles:
@@ -99,26 +104,29 @@ def _specific(scores: Doubles) -> Doubles:
 
 def _shares(pool: Doubles, copies: Doubles, kinds: Ints) -> Doubles:
     """The bound on each kind's share; at most 1 together."""
-    shares, told = np.zeros(pool.shape[1]), np.full(pool.shape[1], np.nan)
-    for k in range(pool.shape[1]):
+    n_kinds = pool.shape[1]
+    shares, middle, flat = np.zeros(n_kinds), np.full(n_kinds, np.nan), np.zeros(n_kinds, bool)
+    for k in range(n_kinds):
         mine = np.sort(copies[kinds == k, k])
         if len(mine) >= FEWEST_COPIES:
-            shares[k], told[k] = _bound(np.sort(pool[:, k]), mine), np.median(mine)
-    if np.isfinite(told).any():
-        well = told >= min(0.0, float(np.nanmedian(told)))
-        shares = np.where(well, shares, np.minimum(shares, shares[well].max()))
+            shares[k], at_most = _bound(np.sort(pool[:, k]), mine)
+            filled = len(mine) >= MANY_COPIES and shares[k] <= 0.5 and at_most <= FLAT * shares[k]
+            middle[k], flat[k] = float(np.median(mine)), filled
+    if np.isfinite(middle).any():
+        told = flat | (middle >= min(0.0, float(np.nanmedian(middle))))
+        shares = np.where(told, shares, np.minimum(shares, shares[told].max()))
     return np.asarray(shares / max(1.0, float(shares.sum())))
 
 
-def _bound(pool: Doubles, copies: Doubles) -> float:
-    """min over c of P_pool(t ≥ c) / P_copies(t ≥ c), of sorted scores."""
+def _bound(pool: Doubles, copies: Doubles) -> tuple[float, float]:
+    """min over c of P_pool(t ≥ c) / P_copies(t ≥ c), of sorted scores; and the ratio for the lowest c."""
     cuts = np.quantile(copies, 1 - np.linspace(LEAST_SEEN, MOST_SEEN, THRESHOLDS))
     above = 1 - np.searchsorted(pool, cuts, "left") / len(pool)
     passed = 1 - np.searchsorted(copies, cuts, "left") / len(copies)
     bound = above / passed
     error = np.sqrt(np.maximum(above, 1 / len(pool)) / len(pool)) / passed
     error = error + bound * np.sqrt((1 - passed) / passed / len(copies))
-    return float(min(bound[np.argmin(bound + error)], 1.0))
+    return float(min(bound[np.argmin(bound + ERRORS * error)], 1.0)), float(bound[-1])
 
 
 def _joint(scores: Doubles, weights: Doubles, shift: Doubles) -> Doubles:
