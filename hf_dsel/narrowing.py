@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
-from hf_dsel.columns import read_column
+from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.copies import check_similarity, find_copies
 from hf_dsel.junk_kinds import cut_for
 from hf_dsel.rows import detect
@@ -158,11 +158,20 @@ def dedup_options(dedup: Any, strategy: Any) -> dict[str, Any] | None:
     return options
 
 
-def dedup_rule(dedup: Any, strategy: Any) -> Rule | None:
-    """The rule that leaves one row of each group of copies, or None; errors as for `dedup_options`."""
+def dedup_rule(dedup: Any, strategy: Any, column_names: Sequence[str]) -> Rule | None:
+    """The rule that leaves one row of each group of copies, or None.
+
+    Raises:
+        MissingColumn: a column that is named is not there, and the strategy does not have it made.
+        ValueError, TypeError: as for `dedup_options`.
+    """
     options = dedup_options(dedup, strategy)
     if options is None:
         return None
+    for option in ("embedding", "quality"):
+        name = options.get(option)
+        if name is not None and name not in column_names and name not in strategy.needs():
+            raise MissingColumn(f"dedup: {option} names the column {name!r}; the dataset has {list(column_names)}")
 
     def rule(dataset: Dataset) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
         copies = find_copies(dataset, **options)

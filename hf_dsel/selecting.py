@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from hf_dsel.budget import Budget, BudgetError, Picks, rows_asked
 from hf_dsel.columns import MissingColumn, first, read_column, read_turns
-from hf_dsel.narrowing import dedup_rule, gate_columns, gate_rule, narrowed, recorded, recorded_gate
+from hf_dsel.narrowing import dedup_options, dedup_rule, gate_columns, gate_rule, narrowed, recorded, recorded_gate
 from hf_dsel.one_pass import Shortfall, from_stream
 from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
@@ -99,7 +99,7 @@ def select_by(
             raise TypeError(
                 "gate learns from the whole pool first; load the dataset without streaming=True, or leave it"
             )
-        if dedup_rule(dedup, made) is not None:
+        if dedup_options(dedup, made) is not None:
             raise TypeError(
                 "dedup compares each row with all others, and a stream shows each row once; load the dataset without "
                 "streaming=True, or leave dedup out"
@@ -168,7 +168,8 @@ def _select(
     open_ended = bool(getattr(strategy, "open_ended", False))
     rows = rows_asked(**budget, pool=len(dataset), open_ended=open_ended)
     gates = gate_columns(gate, dataset.column_names)
-    rules = [rule for rule in (gate_rule(gate, tuple(gates)), dedup_rule(dedup, strategy)) if rule is not None]
+    copies = dedup_rule(dedup, strategy, [*dataset.column_names, *gates])
+    rules = [rule for rule in (gate_rule(gate, tuple(gates)), copies) if rule is not None]
     source, origin = Source.of(dataset), Origin.of(dataset)
     dataset = _with_gates(dataset, gates, compute=compute)
     dataset = with_columns(dataset, strategy, compute=compute)

@@ -291,13 +291,20 @@ def test_splits_and_streams():
         (float("nan"), ValueError, "similarity is nan"),
         ({"similarty": 0.9}, ValueError, "no option 'similarty'; it has similarity, embedding, quality"),
         ({"embedding": 3}, TypeError, "embedding must name a column, got 3"),
-        ({"embedding": "vector"}, MissingColumn, "no column 'vector'"),
-        ({"quality": "worth"}, MissingColumn, "no column 'worth'"),
+        ({"embedding": "vector"}, MissingColumn, "dedup: embedding names the column 'vector'; the dataset has"),
+        ({"quality": "worth"}, MissingColumn, "dedup: quality names the column 'worth'"),
     ],
 )
 def test_dedup_that_is_refused(dedup, error, text):
     with pytest.raises(error, match=text):
         select(POOL, "random", k=1, dedup=dedup)
+
+
+def test_a_column_that_is_not_there_is_found_before_anything_is_computed(capsys):
+    bare = POOL.remove_columns("embedding")
+    with pytest.raises(MissingColumn, match="'worth'"):
+        select(bare, "k_center", k=1, dedup={"quality": "worth"})
+    assert "computing" not in capsys.readouterr().err
 
 
 # --- real rows ---
