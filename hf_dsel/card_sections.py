@@ -271,7 +271,7 @@ def _again(repo_id: str, record: Mapping[str, Any]) -> str:
             pool,
             fenced(again_lines(repo_id, record.get("origin")), "python"),
             "Whether the published rows are what the record (`hf_dsel.json`) says:",
-            fenced(f"hf-dsel verify {repo_id}", "bash"),
+            fenced(f"hf-dsel verify {repo_id}{'' if record.get('origin') else ' --source path/to/the/pool'}", "bash"),
             "The choice from the start, with the scores computed anew where the record says by what:",
             fenced(select_lines(record), "python"),
         ]

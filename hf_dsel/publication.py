@@ -24,7 +24,7 @@ from hf_dsel.pictures import draw
 from hf_dsel.progress import count, say
 from hf_dsel.publishing import publish
 from hf_dsel.row_digests import difference, row_digests
-from hf_dsel.scorer_marks import Marks, made_by, scorers_of
+from hf_dsel.scorer_marks import Marks, made_by, scorers_of, without_places
 from hf_dsel.scoring import score
 from hf_dsel.selection import Selection, is_vector, pool_of, selection_of
 
@@ -195,7 +195,7 @@ def _record(
     named = [scorers] if callable(scorers) else scorers
     known: Marks = {**scorers_of(subset), **selection.scorers, **made_by(named)}
     columns = {*selection.columns, *subset.column_names}
-    record["scorers"] = {name: how for name, how in known.items() if name in columns}
+    record["scorers"] = without_places({name: how for name, how in known.items() if name in columns})
     if source is not None:
         recorded = record["origin"] or {}
         origin = Origin.parse(source, config=recorded.get("config"), split=recorded.get("split"))

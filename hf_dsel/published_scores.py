@@ -18,7 +18,7 @@ from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
 from hf_dsel.publishing import publish
 from hf_dsel.score_files import RECORD, score_columns, write_scores
-from hf_dsel.scorer_marks import made_by, scorers_of
+from hf_dsel.scorer_marks import made_by, scorers_of, without_places
 from hf_dsel.scores_card import scores_card
 
 
@@ -152,7 +152,7 @@ def _prepare(
         raise TypeError(f"scores are published of a Dataset (one split), got {type(dataset).__name__}")
     chosen = score_columns(dataset, columns)
     origin = Origin.parse(source) if source else Origin.of(dataset)
-    marks = scorers_of(dataset) | made_by([scorers] if callable(scorers) else scorers)
+    marks = without_places(scorers_of(dataset) | made_by([scorers] if callable(scorers) else scorers))
     unknown = [name for name in chosen if name not in marks]
     if unknown:
         say(f"what made {', '.join(unknown)} is not recorded; name it with scorers=[...]")

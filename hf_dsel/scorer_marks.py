@@ -60,6 +60,40 @@ def made_by(scorers: Sequence[Any]) -> Marks:
     return marks
 
 
+def without_places(marks: Mapping[str, Mapping[str, Any]]) -> Marks:
+    """The same notes, with the last part alone of each path of this machine, as strangers may read them.
+
+    >>> here = str(Path(".").absolute())
+    >>> without_places({"nll": {"scorer": f"NLL(model={here!r})", "model": here}})["nll"]["model"] == Path(here).name
+    True
+    """
+    places = {text for how in marks.values() for text in _texts(how) if _is_place(text)}
+    hidden = {place: Path(place).name for place in sorted(places, key=len, reverse=True)}
+
+    def shown(found: Any) -> Any:
+        if isinstance(found, str):
+            for place, name in hidden.items():
+                found = found.replace(place, name)
+            return found
+        if isinstance(found, Mapping):
+            return {name: shown(value) for name, value in found.items()}
+        return [shown(value) for value in found] if isinstance(found, list | tuple) else found
+
+    return {column: shown(how) for column, how in marks.items()}
+
+
+def _texts(found: Any) -> list[str]:
+    if isinstance(found, str):
+        return [found]
+    parts = found.values() if isinstance(found, Mapping) else found if isinstance(found, list | tuple) else ()
+    return [text for part in parts for text in _texts(part)]
+
+
+def _is_place(text: str) -> bool:
+    path = Path(text)
+    return len(text) < 1000 and "\n" not in text and bool(path.name) and (path.is_absolute() or path.exists())
+
+
 def _record(scorer: Any) -> dict[str, Any]:
     settings = dict(scorer.settings()) if hasattr(scorer, "settings") else {}
     made = described(scorer, {*settings, "criterion"} if settings else None)  # no address, price or folder

@@ -359,3 +359,15 @@ def test_hub_that_goes_away(hub, published, monkeypatch):
     for call in (hf_dsel.verify, hf_dsel.load):
         with pytest.raises(OSError, match="could not be fetched from the Hub"):
             call("user/other")
+
+
+def test_no_path_of_this_machine_is_published(hub, pool, tiny_qwen2):
+    scored = hf_dsel.score(pool, hf_dsel.NLL(tiny_qwen2))
+    subset = scored.select_by("top_k", k=5, column="nll")
+    hf_dsel.push_to_hub(subset, "user/scored", pool=scored, pictures=False)
+    hf_dsel.push_scores(scored, "user/scores", license="mit")
+    for repo, record in (("user/scored", "hf_dsel.json"), ("user/scores", "hf_dsel_scores.json")):
+        files = hub.files(repo)
+        assert json.loads(files[record])["scorers"]["nll"]["model"] == "tiny_qwen20"
+        assert not [name for name, content in files.items() if tiny_qwen2.encode() in content]
+    assert hf_dsel.verify("user/scored")

@@ -105,7 +105,7 @@ def test_a_finished_model_is_not_trained_again(place, capsys):
 
 def test_rows_are_packed_as_the_file_says(place, capsys):
     packed = ["--dynamics.pack_to", "64"]
-    free = ["--padding_free", "true", "--max_length", "96"]
+    free = ["--padding_free", "true", "--max_length", "null"]
     with pytest.raises(CannotRecord, match="pack_to=64 needs"):
         main([*COMMAND, "--n", "2", *packed])
     found = {}
