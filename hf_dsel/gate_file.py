@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 
 from hf_dsel.gate_learning import Judge, Learned
 from hf_dsel.gate_turns import Acquaintance
-from hf_dsel.junk_kinds import JunkKinds
+from hf_dsel.junk_share import JunkKinds
 from hf_dsel.ops.text_statistics import Familiar
 from hf_dsel.scorers.embed import Embed
 

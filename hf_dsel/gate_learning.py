@@ -15,14 +15,15 @@ import numpy.typing as npt
 from hf_dsel import rows
 from hf_dsel.corruptions import Corruption, Messages
 from hf_dsel.gate_turns import Acquaintance, Measured, Turns
-from hf_dsel.junk_kinds import JunkKinds, junk_kinds
+from hf_dsel.junk_share import JunkKinds, junk_kinds
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 FOLDS = 3
 ROUNDS = 80
 NEAREST = 5
-COPIES = 1.5
+COPIES = 1.5  # for each row, or more:
+LEAST_COPIES = 200  # of each kind
 SETTINGS = {
     "objective": "multiclass", "learning_rate": 0.08, "num_leaves": 15, "min_data_in_leaf": 20,
     "feature_fraction": 0.5, "lambda_l2": 5.0, "bagging_fraction": 0.7, "bagging_freq": 1, "verbose": -1,
@@ -88,7 +89,7 @@ def learn(
     """Cross-fitted judges of some rows.
 
     Each judge learns from a third of the rows what is usual, and from another third to tell rows from corrupted copies.
-    The pool's rows are taken for sound, though some are junk; `junk_kinds` corrects for it afterwards. Leaving out the
+    The pool's rows are taken for sound, though some are junk; `junk_share` corrects for it afterwards. Leaving out the
     least sound rows and learning again gave worse probabilities on pools with 0, 30 and 60 % planted junk.
     """
     parts = np.asarray([part_of(row) for row in read], np.int64)
@@ -193,8 +194,10 @@ def _copies(
     messages = [_messages(row) for row in read]
     usable = [np.flatnonzero((parts == p) & np.asarray([len(m) > 0 for m in messages])) for p in range(2 * FOLDS)]
     asked, before, said, kind, source = [], [], [], [], []
+    total = max(1, sum(len(part) for part in usable))
+    a_row = max(COPIES, LEAST_COPIES * len(corruptions) / total)
     for part in usable:
-        for _ in range(round(COPIES * len(part))):
+        for _ in range(round(a_row * len(part))):
             i = int(rng.choice(part))
             number = int(rng.integers(len(corruptions)))
             others = _Others(messages, part, near.get(i), i, rng)

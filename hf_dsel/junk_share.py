@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 LEAST_SEEN, MOST_SEEN = 0.2, 0.8  # of a kind's copies lie beyond a threshold that counts
 THRESHOLDS = 30
-STEPS = 40  # of the curve from a joint score to a ratio of densities
+STEPS = 25  # of the curve from a joint score to a ratio of densities
 ERRORS = 2  # standard errors that are added to a bound: a lower one that is less certain does not count
 FEWEST_COPIES, MANY_COPIES = 20, 100
 FLAT = 1.5
@@ -40,12 +41,11 @@ class JunkKinds:
     def sound(self, scores: Doubles) -> Doubles:
         """P(sound | scores) = 1 − share · copies / pool, within [0, 1]."""
         joint = _joint(scores, self.weights, self.shift)
-        return np.clip(1 - self.share * np.interp(joint, self.at, self.ratio, left=0.0), 0.0, 1.0)
+        return np.clip(1 - self.share * np.interp(joint, self.at, self.ratio), 0.0, 1.0)
 
     def kind(self, scores: Doubles) -> Ints:
-        """The kind that each turn resembles most, given which kinds there are."""
-        with np.errstate(divide="ignore"):
-            return np.argmax(scores + self.shift + np.log(self.weights), axis=1)
+        """The kind that each turn resembles most."""
+        return np.argmax(scores + self.shift, axis=1)
 
 
 def junk_kinds(pool: Doubles, copies: Doubles, kinds: Ints, *, seed: int = 0) -> JunkKinds:
@@ -138,23 +138,29 @@ def _curve(pool: Doubles, copies: Doubles, each: Doubles) -> tuple[Doubles, Doub
     """Joint scores, and how much more frequent they are among the weighted copies than in the pool, which rises."""
     order = np.argsort(copies, kind="stable")
     ours, theirs, mass = np.sort(pool), copies[order], np.cumsum(each[order]) / each.sum()
-    edges = theirs[np.minimum(np.searchsorted(mass, np.linspace(0, 1, STEPS + 1)), len(theirs) - 1)]
-    above = 1 - np.searchsorted(ours, edges, "left") / len(ours)
-    above_copies = 1 - np.concatenate([[0.0], mass])[np.searchsorted(theirs, edges, "left")]
-    inside = np.maximum(-np.diff(np.append(above, 0.0)), 0.5 / len(ours))
-    inside_copies = -np.diff(np.append(above_copies, 0.0))
-    return edges + np.arange(len(edges)) * 1e-9, _rising(inside_copies / inside)
+    # bins with the same number of turns and copies together: fine where there are many of either
+    both = np.concatenate([ours, theirs])
+    size = np.concatenate([np.full(len(ours), 1 / len(ours)), each[order] / each.sum()])
+    order = np.argsort(both, kind="stable")
+    whole = np.cumsum(size[order]) / 2
+    at = np.minimum(np.searchsorted(whole, np.linspace(0, 1, STEPS + 1)[1:-1]), len(both) - 1)
+    edges = np.concatenate([[-np.inf], np.unique(both[order][at]), [np.inf]])
+    inside = np.diff(np.searchsorted(ours, edges, "left")) / len(ours)
+    inside_copies = np.diff(np.concatenate([[0.0], mass])[np.searchsorted(theirs, edges, "left")])
+    ratio = inside_copies / np.maximum(inside, 0.5 / len(ours))
+    middle = np.array([np.median(both[order][(both[order] >= a) & (both[order] < b)]) for a, b in pairwise(edges)])
+    return middle, _rising(ratio, inside + inside_copies)
 
 
-def _rising(values: Doubles) -> Doubles:
-    """The rising sequence nearest to the values by squares (pool adjacent violators)."""
-    blocks: list[tuple[float, int]] = []
-    for value in values.tolist():
-        blocks.append((value, 1))
+def _rising(values: Doubles, weights: Doubles) -> Doubles:
+    """The rising sequence nearest to the values by weighted squares (pool adjacent violators)."""
+    blocks: list[tuple[float, float, int]] = []
+    for value, weight in zip(values.tolist(), np.maximum(weights, 1e-12).tolist(), strict=True):
+        blocks.append((value, weight, 1))
         while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            (v, n), (w, m) = blocks[-2], blocks[-1]
-            blocks[-2:] = [((v * n + w * m) / (n + m), n + m)]
-    return np.concatenate([np.full(n, v) for v, n in blocks])
+            (v, x, n), (w, y, m) = blocks[-2], blocks[-1]
+            blocks[-2:] = [((v * x + w * y) / (x + y), x + y, n + m)]
+    return np.concatenate([np.full(n, v) for v, _, n in blocks])
 
 
 def cut_for(sound: npt.NDArray[np.floating], most_junk: float) -> float:

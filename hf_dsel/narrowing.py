@@ -12,7 +12,7 @@ from datasets import Dataset
 
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.copies import check_similarity, find_copies
-from hf_dsel.junk_kinds import cut_for
+from hf_dsel.junk_share import cut_for
 from hf_dsel.rows import detect
 from hf_dsel.scorers.gate import Gate
 

@@ -75,7 +75,7 @@ class Gate:
         NotFitted: called on a batch before it has learned.
 
     Source: ours; negatives by rule are UniEval's idea (Zhong et al. 2022; survey §3.2). The estimate of the share:
-        `hf_dsel.junk_kinds`.
+        `hf_dsel.junk_share`.
 
     >>> Gate(embedder=None).features()["gate"]
     Value('float32')

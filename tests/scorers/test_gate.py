@@ -130,19 +130,20 @@ def test_no_row_is_judged_by_who_has_seen_it():
             assert len(knows) + len(learns) == 2 * FOLDS - 2
 
 
-def test_conversations_and_pairs(gate):
-    good, bad = "Bread needs music and a little patience. Bread is nothing without tea.", "N/A"
-    asked = [{"role": "user", "content": "Tell me about bread."}, {"role": "assistant", "content": good}]
-    more = [{"role": "user", "content": "Tell me about tea."}]
-    both = {"messages": [[*asked, *more, {"role": "assistant", "content": text}] for text in (good, bad)]}
-    found = gate(both)["gate"]
-    assert found[1] < found[0] and found[1] == pytest.approx(
-        gate({"messages": [[*more, {"role": "assistant", "content": bad}]]})["gate"][0], abs=0.4
-    )
-    pairs = {"prompt": ["Tell me about bread."], "chosen": [good], "rejected": [bad]}
-    other = Gate(embedder=None, side="rejected")
-    other.learned = gate.learned
-    assert other(pairs)["rejected_gate"][0] < gate(pairs)["gate"][0]
+def test_conversations_and_pairs(pool, gate):
+    sound = np.asarray(gate(pool[0][:])["gate"])
+    first, second = pool[0].select(np.argsort(-sound)[:2])
+
+    def said(row, answer=None):
+        return [{"role": "user", "content": row["instruction"]},
+                {"role": "assistant", "content": answer or row["output"]}]  # fmt: skip
+
+    whole, broken = [*said(first), *said(second)], [*said(first), *said(second, "N/A")]
+    found = gate({"messages": [whole, broken, said(second, "N/A")]})
+    assert found["gate"][0] > 0.5 > found["gate"][1] and found["gate"][2] < 0.5  # the least sound turn counts
+    assert found["gate_reason"][1] == "placeholder"
+    pairs = {"prompt": [first["instruction"]], "chosen": [first["output"]], "rejected": ["N/A"]}
+    assert gate.of_side("rejected")(pairs)["rejected_gate"][0] < 0.5 < gate(pairs)["gate"][0]
 
 
 def test_rows_without_an_answer(gate):
