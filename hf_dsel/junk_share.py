@@ -13,7 +13,7 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 LEAST_SEEN, MOST_SEEN = 0.2, 0.8  # of a kind's copies lie beyond a threshold that counts
 THRESHOLDS = 30
-STEPS = 25  # of the curve from a joint score to a ratio of densities
+STEPS = 40  # of the curve from a joint score to a ratio of densities
 ERRORS = 2  # standard errors that are added to a bound: a lower one that is less certain does not count
 FEWEST_COPIES, MANY_COPIES = 20, 100
 FLAT = 1.5
@@ -143,12 +143,13 @@ def _curve(pool: Doubles, copies: Doubles, each: Doubles) -> tuple[Doubles, Doub
     size = np.concatenate([np.full(len(ours), 1 / len(ours)), each[order] / each.sum()])
     order = np.argsort(both, kind="stable")
     whole = np.cumsum(size[order]) / 2
-    at = np.minimum(np.searchsorted(whole, np.linspace(0, 1, STEPS + 1)[1:-1]), len(both) - 1)
-    edges = np.concatenate([[-np.inf], np.unique(both[order][at]), [np.inf]])
+    both = both[order]
+    edges = np.unique(both[np.minimum(np.searchsorted(whole, np.linspace(0, 1, STEPS + 1)[1:-1]), len(both) - 1)])
+    edges = np.concatenate([[-np.inf], edges[edges > both[0]], [np.inf]])
     inside = np.diff(np.searchsorted(ours, edges, "left")) / len(ours)
     inside_copies = np.diff(np.concatenate([[0.0], mass])[np.searchsorted(theirs, edges, "left")])
     ratio = inside_copies / np.maximum(inside, 0.5 / len(ours))
-    middle = np.array([np.median(both[order][(both[order] >= a) & (both[order] < b)]) for a, b in pairwise(edges)])
+    middle = np.array([np.median(both[a:b]) for a, b in pairwise(np.searchsorted(both, edges, "left"))])
     return middle, _rising(ratio, inside + inside_copies)
 
 

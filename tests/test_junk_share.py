@@ -133,12 +133,25 @@ def test_the_kind_is_that_of_the_junk():
 # --- parts ---
 
 
-@given(st.lists(st.floats(-10, 10, allow_nan=False), min_size=1, max_size=40))
-def test_rising_is_isotonic_regression(values):
+@given(st.lists(st.tuples(st.floats(-10, 10), st.floats(0.01, 10)), min_size=1, max_size=40))
+def test_rising_is_isotonic_regression(pairs):
     from sklearn.isotonic import isotonic_regression
 
-    values = np.round(values, 6)
-    np.testing.assert_allclose(junk_share._rising(values), isotonic_regression(values), atol=1e-9)
+    values, weights = np.round(pairs, 6).T
+    expected = isotonic_regression(values, sample_weight=weights)
+    np.testing.assert_allclose(junk_share._rising(values, weights), expected, atol=1e-9)
+
+
+def test_the_curve_is_the_densities_ratio():
+    rng = np.random.default_rng(0)
+    pool, copies, each = rng.normal(0, 1, 20_000), rng.normal(1, 1, 10_000), rng.uniform(0.5, 1.5, 10_000)
+    at, ratio = junk_share._curve(pool, copies, each)
+    inside = (at > -1.5) & (at < 2.5)
+    assert inside.sum() > 25
+    np.testing.assert_allclose(ratio[inside], np.exp(at[inside] - 0.5), rtol=0.3)
+    assert abs(np.log(ratio[inside] / np.exp(at[inside] - 0.5)).mean()) < 0.03
+    at, ratio = junk_share._curve(np.zeros(50), np.zeros(30), np.ones(30))  # all the same
+    assert np.interp(0.0, at, ratio) == pytest.approx(1.0)
 
 
 @settings(max_examples=60)
