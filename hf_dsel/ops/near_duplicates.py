@@ -10,14 +10,12 @@ from functools import partial
 import numpy as np
 import torch
 
-from hf_dsel.ops.half_products import Likely, half_is_fast, likely_largest
 from hf_dsel.ops.unit_rows import check_rows, divide, pick_device, rows_of, true_float32
 
 NEAR = 1e-5  # similarities this close to the threshold are computed again in float64
 EQUAL = 1e-12  # and this close to it they are equal
 _KEPT = 1024  # kept rows multiplied at a time
 _KEPT_CUDA = 16384
-_HALF_FROM = 1024  # with this many kept rows bfloat16 products begin to pay, where they are fast
 
 
 def first_come(
@@ -89,31 +87,16 @@ def _walk(
     kept_rows: list[int] = []
     exact = partial(exact_cosines, embeddings)
     most = block or 512
-    half = half_is_fast(device)
-    half_from = _HALF_FROM
-    kept_half = kept.new_empty(kept.shape if half else (0, 0), dtype=torch.bfloat16)
-    half_space = torch.empty(most * 2048 if half else 0, dtype=torch.bfloat16)
     space = torch.empty(most * max(most, _chunk(device)), device=device)  # similarities of one product
     not_earlier = torch.full((most, most), -math.inf, device=device).tril_()  # −inf where i does not come before j
     at = 0
     while at < len(queue):
-        size = block or min(256 if half else 512, max(64, len(kept_rows) // 2))
+        size = block or min(512, max(64, len(kept_rows) // 2))
         rows = queue[at : at + size]
         at += len(rows)
         unit = divide(rows_of(embeddings, rows), norms[torch.from_numpy(rows)]).to(device)
         # against the rows kept from earlier blocks
-        before = kept[: len(kept_rows)]
-        likely = None
-        if half and len(kept_rows) >= half_from:
-            likely = likely_largest(
-                unit.bfloat16(), kept_half[: len(kept_rows)], threshold=threshold, margin=2 * NEAR, space=half_space
-            )
-            if likely is None:  # try again when there is more to gain
-                half_from = 2 * len(kept_rows)
-        if likely is None:
-            found = _all_pairs(unit, before, threshold, space)
-        else:
-            found = _few_pairs(unit, before, threshold, likely)
+        found = _all_pairs(unit, kept[: len(kept_rows)], threshold, space)
         best, over = _decided(found, rows, kept_rows, threshold, exact)
         left = np.flatnonzero(~over)
         rows, best, unit = rows[left], best[left], unit[torch.from_numpy(left).to(device)]
@@ -140,11 +123,8 @@ def _walk(
             yield row, None if top == -math.inf else top
         needed = len(kept_rows) + len(new)
         if needed > len(kept):  # grows geometrically
-            more = max(needed, len(kept))
-            kept, kept_half = (torch.cat([x, x.new_empty(more, x.shape[1])]) for x in (kept, kept_half))
+            kept = torch.cat([kept[: len(kept_rows)], kept.new_empty(max(needed, len(kept)), kept.shape[1])])
         kept[len(kept_rows) : needed] = unit[torch.from_numpy(new).to(device)]
-        if half:
-            kept_half[len(kept_rows) : needed] = kept[len(kept_rows) : needed]
         kept_rows.extend(rows[new].tolist())
 
 
@@ -189,21 +169,6 @@ def _all_pairs(unit: torch.Tensor, kept: torch.Tensor, threshold: float, space: 
                 open_rows, unit = open_rows[stays], unit[stays]
     ours, theirs = (np.concatenate(side) for side in zip(*close, strict=True)) if close else np.zeros((2, 0), np.intp)
     return best.cpu().numpy(), ours, theirs
-
-
-def _few_pairs(unit: torch.Tensor, kept: torch.Tensor, threshold: float, likely: Likely) -> _Found:
-    """By float32 products of the likely pairs alone; rows known to be above the threshold have a similarity of inf."""
-    above, ours, theirs = likely
-    left, right = torch.from_numpy(ours), torch.from_numpy(theirs)
-    similarity = np.empty(len(ours), np.float32)
-    for at in range(0, len(ours), 4096):
-        part = slice(at, at + 4096)
-        similarity[part] = torch.linalg.vecdot(unit[left[part]], kept[right[part]]).numpy()
-    best = np.full(len(unit), -math.inf, np.float32)
-    np.maximum.at(best, ours, similarity)
-    best[above] = math.inf
-    close = np.flatnonzero(np.abs(similarity - threshold) < NEAR)
-    return best, ours[close], theirs[close]
 
 
 def _decided(
