@@ -165,14 +165,18 @@ def _rising(values: Doubles, weights: Doubles) -> Doubles:
 
 
 def cut_for(sound: npt.NDArray[np.floating], most_junk: float) -> float:
-    """The lowest probability to keep, so that among the rows from it on the expected share of junk is `most_junk`.
+    """The lowest probability to keep, so that among the rows from it on the expected share of junk is at most that.
 
-    inf where no row can be kept, which is when even the best one is too likely junk.
+    Rows of equal probability stay or go together. inf where no row can be kept, which is when even the best ones are
+    too likely junk.
 
     >>> float(cut_for(np.array([1.0, 0.98, 0.9, 0.1]), 0.05))
     0.9
+    >>> float(cut_for(np.array([1.0, 0.9, 0.9, 0.9]), 0.05))
+    1.0
     """
     best_first = -np.sort(-np.asarray(sound, np.float64))
     junk = np.cumsum(1 - best_first) / np.arange(1, len(best_first) + 1)
-    fits = np.flatnonzero(junk <= most_junk)
+    last_of_equals = np.append(best_first[1:] < best_first[:-1], True)
+    fits = np.flatnonzero((junk <= most_junk) & last_of_equals)
     return float(best_first[fits[-1]]) if len(fits) else float("inf")

@@ -135,7 +135,7 @@ def test_the_kind_is_that_of_the_junk():
 
 @given(st.lists(st.tuples(st.floats(-10, 10), st.floats(0.01, 10)), min_size=1, max_size=40))
 def test_rising_is_isotonic_regression(pairs):
-    from sklearn.isotonic import isotonic_regression
+    isotonic_regression = pytest.importorskip("sklearn.isotonic", reason="pip install scikit-learn").isotonic_regression
 
     values, weights = np.round(pairs, 6).T
     expected = isotonic_regression(values, sample_weight=weights)
@@ -202,4 +202,4 @@ def test_the_cut_is_the_lowest_that_fits(sound, most_junk):
     found = cut_for(np.array(sound), most_junk)
     kept = [p for p in sound if p >= found]
     assert found <= best
-    assert not kept or sum(1 - p for p in kept) / len(kept) <= most_junk + 1e-9 or len(set(kept)) < len(kept)
+    assert not kept or sum(1 - p for p in kept) / len(kept) <= most_junk + 1e-9
