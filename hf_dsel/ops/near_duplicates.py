@@ -10,12 +10,14 @@ from functools import partial
 import numpy as np
 import torch
 
+from hf_dsel.ops.half_products import HalfRows, Likely, half_is_fast
 from hf_dsel.ops.unit_rows import check_rows, divide, pick_device, rows_of, true_float32
 
 NEAR = 1e-5  # similarities this close to the threshold are computed again in float64
 EQUAL = 1e-12  # and this close to it they are equal
 _KEPT = 1024  # kept rows multiplied at a time
 _KEPT_CUDA = 16384
+_HALF_FROM = 512  # with this many kept rows bfloat16 products begin to pay, where they are fast
 
 
 def first_come(
@@ -83,8 +85,10 @@ def _walk(
     device: torch.device,
     block: int | None,
 ) -> Iterator[tuple[int, float | None]]:
-    kept = torch.empty(1024, embeddings.shape[1], dtype=torch.float32, device=device)
+    kept = torch.empty(min(16384, len(queue)), embeddings.shape[1], dtype=torch.float32, device=device)
     kept_rows: list[int] = []
+    half = HalfRows(embeddings.shape[1]) if half_is_fast(device) else None
+    half_from = _HALF_FROM
     exact = partial(exact_cosines, embeddings)
     most = block or 512
     space = torch.empty(most * max(most, _chunk(device)), device=device)  # similarities of one product
@@ -96,10 +100,15 @@ def _walk(
         at += len(rows)
         unit = divide(rows_of(embeddings, rows), norms[torch.from_numpy(rows)]).to(device)
         # against the rows kept from earlier blocks
-        found = _all_pairs(unit, kept[: len(kept_rows)], threshold, space)
+        before, likely = kept[: len(kept_rows)], None
+        if half is not None and len(kept_rows) >= half_from:
+            likely = half.likely_largest(unit, threshold=threshold, margin=2 * NEAR)
+            if likely is None:  # try again when there is more to gain
+                half_from = 2 * len(kept_rows)
+        found = _few_pairs(unit, before, threshold, likely) if likely else _all_pairs(unit, before, threshold, space)
         best, over = _decided(found, rows, kept_rows, threshold, exact)
         left = np.flatnonzero(~over)
-        rows, best, unit = rows[left], best[left], unit[torch.from_numpy(left).to(device)]
+        rows, best, unit = rows[left], best[left], unit.index_select(0, torch.from_numpy(left).to(device))
         # within the block, in order
         with true_float32():
             inside = torch.mm(unit, unit.T, out=_space(space, len(unit), len(unit))).clamp_(-1, 1)
@@ -124,7 +133,9 @@ def _walk(
         needed = len(kept_rows) + len(new)
         if needed > len(kept):  # grows geometrically
             kept = torch.cat([kept[: len(kept_rows)], kept.new_empty(max(needed, len(kept)), kept.shape[1])])
-        kept[len(kept_rows) : needed] = unit[torch.from_numpy(new).to(device)]
+        torch.index_select(unit, 0, torch.from_numpy(new).to(device), out=kept[len(kept_rows) : needed])
+        if half is not None:
+            half.append(kept[len(kept_rows) : needed])
         kept_rows.extend(rows[new].tolist())
 
 
@@ -169,6 +180,22 @@ def _all_pairs(unit: torch.Tensor, kept: torch.Tensor, threshold: float, space: 
                 open_rows, unit = open_rows[stays], unit[stays]
     ours, theirs = (np.concatenate(side) for side in zip(*close, strict=True)) if close else np.zeros((2, 0), np.intp)
     return best.cpu().numpy(), ours, theirs
+
+
+def _few_pairs(unit: torch.Tensor, kept: torch.Tensor, threshold: float, likely: Likely) -> _Found:
+    """By float32 products of the likely pairs alone; rows known to be above the threshold have a similarity of inf."""
+    above, ours, theirs = likely
+    left, right = torch.from_numpy(ours), torch.from_numpy(theirs)
+    similarity = np.empty(len(ours), np.float32)
+    for at in range(0, len(ours), 4096):
+        part = slice(at, at + 4096)  # index_select is several times as fast as indexing
+        pair = unit.index_select(0, left[part]), kept.index_select(0, right[part])
+        similarity[part] = torch.linalg.vecdot(*pair).numpy()
+    best = np.full(len(unit), -math.inf, np.float32)
+    np.maximum.at(best, ours, similarity)
+    best[above] = math.inf
+    close = np.flatnonzero(np.abs(similarity - threshold) < NEAR)
+    return best, ours[close], theirs[close]
 
 
 def _decided(

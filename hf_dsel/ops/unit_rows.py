@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
+_AT_ONCE = 1024  # rows whose norms are taken at a time: they stay in the cache
 _ROWS = 8192  # rows converted at a time, so that no second copy of the pool is made
 
 
@@ -56,17 +57,20 @@ def check_rows(embeddings: np.ndarray | torch.Tensor) -> torch.Tensor:
         ValueError: wrong shape or type; NaN, infinite or all-zero rows (how many, first indices).
     """
     _check_shape(embeddings)
-    norms = torch.empty(embeddings.shape[0], dtype=torch.float64)
-    for start in range(0, embeddings.shape[0], _ROWS):
-        part = rows_of(embeddings, slice(start, start + _ROWS))
-        part = part if part.dtype == torch.float64 else part.float()
-        norm = torch.linalg.vector_norm(part, dim=1).double().cpu()
-        odd = torch.nonzero(~torch.isfinite(norm) | (norm < 1e-15)).view(-1)  # overflow and underflow: look closer
-        if len(odd):
-            wide = part.cpu()[odd].double()
-            peak = wide.abs().amax(1, keepdim=True)
-            norm[odd] = torch.linalg.vector_norm(wide / peak.clamp_min(1e-300), dim=1) * peak.view(-1)
-        norms[start : start + _ROWS] = norm
+    parts: list[torch.Tensor] = []
+    wide = None  # used again and again: fresh pages cost more than the norms
+    for start in range(0, embeddings.shape[0], _AT_ONCE):
+        part = rows_of(embeddings, slice(start, start + _AT_ONCE))
+        if part.dtype not in (torch.float32, torch.float64):
+            wide = part.float() if wide is None else wide[: len(part)].copy_(part)
+            part = wide
+        parts.append(torch.linalg.vector_norm(part, dim=1))
+    norms = torch.cat(parts).double().cpu()
+    odd = torch.nonzero(~torch.isfinite(norms) | (norms < 1e-15)).view(-1)  # overflow and underflow: look closer
+    for some in odd.split(_AT_ONCE):
+        far = rows_of(embeddings, some.numpy()).cpu().double()
+        peak = far.abs().amax(1, keepdim=True)
+        norms[some] = torch.linalg.vector_norm(far / peak.clamp_min(1e-300), dim=1) * peak.view(-1)
     _refuse(~torch.isfinite(norms), "NaN or infinite", "embed these rows again or drop them")
     _refuse(norms == 0, "zero vectors", "they have no direction: embed these rows again or drop them")
     return norms
@@ -101,7 +105,8 @@ def divide(rows: torch.Tensor, norms: torch.Tensor) -> torch.Tensor:
     norms = norms.to(rows.device)
     if rows.dtype == torch.float64 or not bool(((norms > 1e-15) & (norms < 1e15)).all()):
         return (rows.double() / norms[:, None]).float()
-    return rows.float() / norms.float()[:, None]
+    norms = norms.float()[:, None]
+    return rows.float().div_(norms) if rows.dtype != torch.float32 else rows / norms
 
 
 def check_floats(embeddings: np.ndarray | torch.Tensor) -> None:

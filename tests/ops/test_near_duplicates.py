@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hf_dsel.ops import half_products, near_duplicates
+from hf_dsel.ops.half_products import HalfRows
 from hf_dsel.ops.near_duplicates import first_come
 
 
@@ -120,3 +122,95 @@ def test_bad_rows_are_counted():
     x[1] = 0
     with pytest.raises(ValueError, match=r"1 of 3.*zero.*\[1\]"):
         first_come(torch.from_numpy(x), order=[0], threshold=0.5, device="cpu")
+
+
+# --- bfloat16 products first ---
+
+
+def both_ways(monkeypatch, x, **options):
+    """With and without the bfloat16 products, which are used from the first kept row on, wherever the test runs."""
+    found = []
+    monkeypatch.setattr(near_duplicates, "_HALF_FROM", 1)
+    for half in (False, True):
+        monkeypatch.setattr(near_duplicates, "half_is_fast", lambda device, half=half: half)
+        found.append(list(first_come(x, device="cpu", **options)))
+    return found
+
+
+POOLS = {
+    "clusters": lambda n, d: close_rows(n, d),
+    "spread": lambda n, d: np.random.default_rng(1).standard_normal((n, d)),
+    "one side": lambda n, d: 1 + np.random.default_rng(2).random((n, d)),  # all similarities large
+    "within 1e-3": lambda n, d: 1 + 0.02 * np.random.default_rng(3).standard_normal((n, d)),
+    "near-ties": lambda n, d: 1 + np.random.default_rng(4).integers(0, 2, (n, d)),
+    "copies": lambda n, d: np.repeat(1 + close_rows(n // 3 + 1, d), 3, axis=0)[:n],
+}
+
+
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(("n", "d"), [(40, 1), (300, 3), (300, 64), (400, 384)])
+def test_half_products_change_nothing(monkeypatch, pool, n, d):
+    monkeypatch.setattr(half_products, "_DEAR", 1)  # so that the pairs are looked at however many there are
+    monkeypatch.setattr(half_products, "_KEPT", 64)
+    monkeypatch.setattr(half_products, "_CHUNKS", 2)
+    x = POOLS[pool](n, d).astype(np.float32)
+    order = np.random.default_rng(1).permutation(n)
+    for threshold in (-1.0, 0.3, 0.9, 0.9995, 1.0):
+        full, half = both_ways(monkeypatch, x, order=order, threshold=threshold)
+        same(full, loop(x, order, threshold))
+        same(half, full)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_half_products_over_types_and_blocks(monkeypatch, dtype):
+    x = (0.3 + close_rows(500, 48)).astype(dtype)
+    for block in (None, 1, 7, 200):
+        full, half = both_ways(monkeypatch, x, order=np.arange(500), threshold=0.8, block=block)
+        same(half, full)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(2, 400),
+    st.integers(1, 80),
+    st.floats(-1, 1),
+    st.floats(0, 3),
+    st.floats(1e-4, 1),
+    st.integers(0, 10**6),
+)
+def test_the_largest_cosine_is_among_the_likely_pairs(n, d, threshold, shift, spread, seed):
+    x = shift + spread * np.random.default_rng(seed).standard_normal((n, d))
+    unit = torch.from_numpy(x / np.linalg.norm(x, axis=1, keepdims=True))
+    kept, rows = unit[: n // 2], unit[n // 2 :]
+    half = HalfRows(d)
+    for part in kept.split(37):
+        half.append(part.float())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(half_products, "_DEAR", 1)
+        found = half.likely_largest(rows.float(), threshold=threshold, margin=2e-5)
+    if found is None:  # some row has no clearly positive cosine
+        assert float((rows @ kept.T).amax(1).min()) < 0.05
+        return
+    above, i, j = found
+    cosine = (rows @ kept.T).numpy()
+    assert (cosine.max(1)[above] > threshold).all()
+    pairs = set(zip(i.tolist(), j.tolist(), strict=True))
+    assert len(pairs) == len(i)
+    wanted = (cosine >= cosine.max(1, keepdims=True) - 1e-5) & ~above[:, None]
+    assert set(zip(*(side.tolist() for side in wanted.nonzero()), strict=True)) <= pairs
+    assert not above[i].any()
+
+
+def test_likely_pairs_are_few_on_spread_rows_and_left_alone_on_near_copies():
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((200, 128)) + 0.5
+    spread = torch.from_numpy(centres[rng.integers(200, size=2000)] + 0.7 * rng.standard_normal((2000, 128)))
+    near = 1 + 0.01 * torch.from_numpy(rng.standard_normal((2000, 128)))
+    results = []
+    for x in (spread, near):
+        unit = torch.nn.functional.normalize(x).float()
+        half = HalfRows(128)
+        half.append(unit[200:])
+        results.append(half.likely_largest(unit[:200], threshold=1.0, margin=2e-5))
+    assert results[0] is not None and 200 <= len(results[0][1]) <= 1000
+    assert results[1] is None
