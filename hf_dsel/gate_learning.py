@@ -51,14 +51,8 @@ def part_of(row: rows.Row) -> int:
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % (2 * FOLDS)
 
 
-def judges_of(part: int) -> tuple[int, int]:
-    """The two judges, of 2 · FOLDS, that have seen no row of a part: neither their trees nor what they know."""
-    fold = part % FOLDS
-    return 2 * fold, 2 * fold + 1
-
-
 def _seen(judge: int) -> tuple[list[int], list[int]]:
-    """The parts that a judge knows, and those that its trees learn from."""
+    """The parts that a judge knows, and those that its trees learn from; of the rows of its fold it has seen none."""
     fold, half = divmod(judge, 2)
     others = [p for p in range(2 * FOLDS) if p % FOLDS != fold]
     return [p for p in others if p // FOLDS == half], [p for p in others if p // FOLDS != half]
@@ -90,13 +84,14 @@ def learn(
 
     Each judge learns from a third of the rows what is usual, and from another third to tell rows from corrupted copies.
     The pool's rows are taken for sound, though some are junk; `junk_share` corrects for it afterwards. Leaving out the
-    least sound rows and learning again gave worse probabilities on pools with 0, 30 and 60 % planted junk.
+    least sound rows and learning again gave worse probabilities where it was compared: with embeddings, on pools with
+    30 % planted junk.
     """
     parts = np.asarray([part_of(row) for row in read], np.int64)
     turns = Turns.of(read)
     say(f"measuring {len(turns):,} turns")
     own = Measured.of(turns, embed(turns))
-    copies, kind, source = _copies(read, parts, corruptions, _neighbours(turns, own, parts, len(read)), seed)
+    copies, kind, source = _copies(read, parts, corruptions, _neighbours(turns, own, parts), seed)
     say(f"measuring {len(copies):,} corrupted copies")
     broken = Measured.of(copies, embed(copies))
     own_part, broken_part = parts[turns.row], parts[source]
@@ -147,7 +142,7 @@ def _trees(numbers: Floats, labels: Ints, classes: int, seed: int) -> Any:
     return lightgbm.train(settings, lightgbm.Dataset(numbers, labels), ROUNDS)
 
 
-def _neighbours(turns: Turns, measured: Measured, parts: Ints, n: int) -> dict[int, Ints]:
+def _neighbours(turns: Turns, measured: Measured, parts: Ints) -> dict[int, Ints]:
     """Row → the rows of its part with the most similar instructions; without embeddings nothing."""
     if measured.vectors is None:
         return {}

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from hf_dsel import rows
-from hf_dsel.ops.text_statistics import FAMILIAR, Familiar, Texts, overlap, text_statistics
+from hf_dsel.ops.text_statistics import Familiar, Texts, overlap, text_statistics
 
 Floats = npt.NDArray[np.float32]
 NO_RESPONSE = "no response"
@@ -46,11 +45,6 @@ class Turns:
                 said.append(_said(turn))
         asked, before, answers = ([texts[k] for texts in said] for k in range(3))
         return cls(np.asarray(at, np.int64), asked, before, answers, problems)
-
-    @classmethod
-    def of_batch(cls, batch: Mapping[str, Sequence[Any]], side: rows.Side = "chosen") -> Turns:
-        """Of a batch as `Dataset.map` gives it."""
-        return cls.of(rows.read(batch, side=side))
 
     def __len__(self) -> int:
         """How many turns."""
@@ -118,16 +112,6 @@ class Acquaintance:
             left, right = turns.vectors
             parts += [_cosine(_mapped(left, self.maps[0]), right), _cosine(_mapped(right, self.maps[1]), left)]
         return np.concatenate(parts, 1)
-
-
-def number_names(*, vectors: bool) -> list[str]:
-    """The names of the numbers, in order."""
-    _, names = text_statistics(Texts.of(["a"]), ["a"])
-    found = [f"response_{n}" for n in names] + [f"instruction_{n}" for n in names]
-    found += ["response_in_instruction", "instruction_in_response", "response_in_history", "history_in_response"]
-    found += ["has_history", *(["cosine"] if vectors else [])]
-    found += [f"response_{n}" for n in FAMILIAR] + [f"instruction_{n}" for n in FAMILIAR] + ["instruction_as_response"]
-    return found + (["expected_response", "expected_instruction"] if vectors else [])
 
 
 def _said(turn: rows.Turn) -> tuple[str, str, str]:

@@ -61,12 +61,12 @@ def scores_figure(columns: Mapping[str, Sequence[FloatArray | None]]) -> Figure 
     if left:
         lines.append(f"not drawn: {', '.join(left[:6])}{f' and {len(left) - 6} more' if len(left) > 6 else ''}")
     first = shown[0][1]
-    legend(figure, handles(figure, [len(s) if s is not None else None for s in first]))
+    legend(figure, handles([len(s) if s is not None else None for s in first]))
     caption(figure, lines)
     return figure
 
 
-def handles(figure: Figure, sizes: Sequence[int | None]) -> list[Any]:
+def handles(sizes: Sequence[int | None]) -> list[Any]:
     """Of the legend: the sets that there are, with their number of rows."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch

@@ -59,7 +59,7 @@ def texts_figure(
         planes[-1].set_xlabel(f"share of rows by {name(source, 30)}")
         plain(planes[-1], grid="x")
     shown = sizes if lengths else [*sizes[:2], None]
-    legend(figure, handles(figure, shown))
+    legend(figure, handles(shown))
     caption(figure, lines)
     return figure
 

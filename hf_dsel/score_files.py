@@ -84,7 +84,7 @@ def write_scores(
     if not keys.readable.any():
         raise ValueError(f"none of the {count(len(dataset), 'row')} can be read: {_reasons(keys.problems)}")
     kept, copies = _distinct(dataset, keys, columns)
-    names = _with_status(dataset, columns)
+    names = _with_status(columns)
     kinds = {n: Value("string") if n.endswith("_status") else dataset.features[n] for n in names}
     features = Features({KEY: Value("string")} | kinds)
     files = _write(dataset, folder, kept, keys, features)
@@ -146,7 +146,7 @@ def status_of(name: str, columns: Sequence[str]) -> str | None:
     return None if shares else f"{name}_status"
 
 
-def _with_status(dataset: Dataset, columns: Sequence[str]) -> list[str]:
+def _with_status(columns: Sequence[str]) -> list[str]:
     names = [n for name in columns for n in (name, status_of(name, columns)) if n is not None]
     return list(dict.fromkeys(names))
 

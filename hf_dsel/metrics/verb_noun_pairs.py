@@ -6,11 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-IntArray = npt.NDArray[np.int64]
-
 
 def verb_noun_pairs(parses: Iterable[Any]) -> list[tuple[str, str] | None]:
     """For each instruction its main verb and the noun that is the verb's direct object, as lemmas; None without both.

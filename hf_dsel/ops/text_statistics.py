@@ -131,9 +131,6 @@ class Familiar:
         return np.stack(columns, 1).astype(np.float32)
 
 
-FAMILIAR = ("trigram_level", "trigram_worst", "word_level", "words_unknown", "pairs_known")
-
-
 def text_statistics(texts: Texts, strings: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
     """`texts x numbers`, and the names of the numbers.
 

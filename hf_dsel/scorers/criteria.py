@@ -18,7 +18,6 @@ from hf_dsel.rows import Turn
 from hf_dsel.scorers.texts import instruction_of
 
 FOLDER = Path(__file__).parent.parent / "criteria"
-PLACES = ("instruction", "response", "history")
 NUMBER = r"[-+]?[0-9]+(?:\.[0-9]+)?"
 Judged = Literal["response", "instruction"]
 

@@ -28,7 +28,7 @@ import dataclasses
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from typing import Any, Protocol, runtime_checkable
 
@@ -39,7 +39,6 @@ from hf_dsel.budget import Budget, FloatArray, Picks
 
 GROUP = "hf_dsel.strategies"
 Columns = Mapping[str, npt.NDArray[Any]]
-Scorer = Callable[[Mapping[str, list[Any]]], Mapping[str, Any]]
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from datasets import Dataset
 import hf_dsel
 from hf_dsel import Gate
 from hf_dsel.corruptions import CORRUPTIONS, cut_short, placeholder, words_shuffled
-from hf_dsel.gate_learning import FOLDS, _seen, judges_of, part_of
+from hf_dsel.gate_learning import FOLDS, _seen, part_of
 from hf_dsel.rows import read
 from hf_dsel.scorers.gate import NotFitted, TooLittle
 
@@ -124,7 +124,7 @@ def test_no_row_is_judged_by_who_has_seen_it():
     parts = [part_of(row) for row in rows]
     assert parts[7] == parts[200] and set(parts) == set(range(2 * FOLDS))
     for part in range(2 * FOLDS):
-        for judge in judges_of(part):
+        for judge in (2 * (part % FOLDS), 2 * (part % FOLDS) + 1):  # those that cross_scores asks
             knows, learns = _seen(judge)
             assert part not in knows and part not in learns and not set(knows) & set(learns)
             assert len(knows) + len(learns) == 2 * FOLDS - 2
