@@ -96,10 +96,7 @@ def show(options: dict[str, Any]) -> int:
     if not len(bank):
         show_text(f"\nnext: hf-dsel bank update {_quoted(folder)} DATASET")
     if picture is not None:
-        try:
-            figure = bank.figure()
-        except ModuleNotFoundError as error:
-            raise BadConfig(str(error)) from error
+        figure = bank.figure()
         picture.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(picture, dpi=160)
         show_text(f"\nwrote {picture}")

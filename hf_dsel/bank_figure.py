@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from hf_dsel.bank_state import Round
+from hf_dsel.extras import need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,16 +36,15 @@ def composition(rounds: Sequence[Round], *, size: int) -> Figure:
 
     Raises:
         ValueError: no rounds.
-        ModuleNotFoundError: no matplotlib.
+        MissingExtra: no matplotlib.
     """
     if not rounds:
         raise ValueError(
             "the bank has had no round yet; give it a dataset first: bank.update(dataset, source='alpaca')"
         )
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModuleNotFoundError("a bank's picture needs matplotlib: pip install 'hf-dsel[reporting]'") from error
+    need("matplotlib", "a bank's picture", extra="reporting")
+    from matplotlib.figure import Figure
+
     colours = _colours(rounds)
     wide = min(max(7.0, 3.4 + 0.95 * len(rounds)), 13.0)
     figure = Figure(figsize=(wide, 5.2), dpi=120, layout="constrained")

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from hf_dsel.endpoint import BudgetSpent, EndpointDown
 from hf_dsel.endpoint_flags import add_endpoint
+from hf_dsel.extras import MissingExtra
 from hf_dsel.help_texts import (
     BANK,
     BANK_VERBS,
@@ -30,6 +31,9 @@ from hf_dsel.scorer_specs import nearest, scorer_names, value
 from hf_dsel.scorers.models import ModelNotLoaded
 from hf_dsel.selection_block import BadConfig, merged, read_yaml, refuse_unknown
 from hf_dsel.strategies import strategy_names
+
+# Their text is for the user, in one line; any other error is a fault of a program and is shown whole.
+SHOWN = (ValueError, TypeError, LookupError, OSError, ModelNotLoaded, BudgetSpent, EndpointDown, MissingExtra)
 
 
 class UsageError(ValueError):
@@ -53,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nhf-dsel {command}: interrupted. What is finished is kept: the same command goes on.", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, LookupError, OSError, ModelNotLoaded, BudgetSpent, EndpointDown) as error:
+    except SHOWN as error:
         if os.environ.get("HF_DSEL_TRACEBACK", "0") not in ("", "0"):
             raise
         notes = getattr(error, "__notes__", [])

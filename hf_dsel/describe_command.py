@@ -14,6 +14,7 @@ from datasets import Dataset
 from hf_dsel.commands import RECORD
 from hf_dsel.described_sets import Rows
 from hf_dsel.describing import describe as describe_dataset
+from hf_dsel.extras import need
 from hf_dsel.opening import open_dataset
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import show
@@ -111,11 +112,8 @@ def _record(file: Path) -> Selection | None:
 
 
 def _parser(name: str) -> Any:
-    try:
-        import spacy
-    except ModuleNotFoundError as error:
-        raise BadConfig(
-            f"--parser {name} needs spaCy: pip install 'hf-dsel[parser]', and the pipeline: python -m spacy download "
-            f"{name}"
-        ) from error
+    step = f", and the pipeline: python -m spacy download {name}"
+    need("spacy", f"--parser {name}", extra="parser", then=step)
+    import spacy
+
     return spacy.load(name)

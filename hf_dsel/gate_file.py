@@ -10,6 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from hf_dsel.extras import need
 from hf_dsel.gate_learning import Judge, Learned
 from hf_dsel.gate_turns import Acquaintance
 from hf_dsel.junk_share import JunkKinds
@@ -53,6 +54,7 @@ def from_bytes(content: bytes, name: str) -> tuple[Learned, dict[str, Any]]:
     Raises:
         ValueError: the content is no gate, or is cut off.
     """
+    need("lightgbm", "a gate", extra="gate")
     import lightgbm
 
     try:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from hf_dsel.bank_figure import FAINT, INK
+from hf_dsel.extras import need
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,14 +26,11 @@ def new_figure(high: float, *, wide: float = WIDE) -> Figure:
     """An empty figure with a transparent background; text is mid-grey, for light and dark pages.
 
     Raises:
-        ModuleNotFoundError: no matplotlib.
+        MissingExtra: no matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "the pictures of a dataset card need matplotlib: pip install 'hf-dsel[reporting]'"
-        ) from error
+    need("matplotlib", "a dataset card's picture", extra="reporting")
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(wide, high), dpi=130, layout="constrained")
     figure.patch.set_alpha(0)
     return figure

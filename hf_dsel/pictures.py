@@ -49,7 +49,7 @@ def draw(
         seed: of the random subset and of samples. The same seed gives the same bytes.
 
     Raises:
-        ModuleNotFoundError: no matplotlib.
+        MissingExtra: no matplotlib.
         MissingColumn: a column named here that the pool lacks.
         BadColumn: a score that holds no numbers, or vectors that are none.
     """

@@ -17,6 +17,7 @@ from huggingface_hub import CommitInfo
 from hf_dsel.card import card_text, license_of
 from hf_dsel.card_code import known_class, parsed, strategy_name
 from hf_dsel.describing import describe
+from hf_dsel.extras import MissingExtra
 from hf_dsel.fetching import Head, NotFetched, fetched, head_of
 from hf_dsel.loading import PUBLISHED
 from hf_dsel.origin import Origin
@@ -260,7 +261,7 @@ def _drawn(pool: Dataset, subset: Dataset, selection: Selection) -> dict[str, by
             source="source" if "source" in pool.column_names else None,
             seed=selection.seed,
         )
-    except ModuleNotFoundError as error:
+    except MissingExtra as error:
         raise CannotPublish(f"{error}. Or leave the pictures out: pictures=False, --no-pictures") from None
 
 

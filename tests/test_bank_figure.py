@@ -143,4 +143,4 @@ def test_without_matplotlib_the_error_says_what_to_install():
         "bank.figure()"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "ModuleNotFoundError: a bank's picture needs matplotlib: pip install 'hf-dsel[reporting]'" in found.stderr
+    assert "MissingExtra: a bank's picture needs matplotlib: pip install 'hf-dsel[reporting]'" in found.stderr

@@ -102,7 +102,7 @@ def test_what_is_refused(place, capsys):
 
 def test_a_parser_without_spacy(place, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "spacy", None)  # as if it were not installed
-    assert "--parser en_core_web_sm needs spaCy: pip install" in error_of(
+    assert "--parser en_core_web_sm needs spacy: pip install" in error_of(
         "describe pool.parquet --parser en_core_web_sm", capsys
     )
 

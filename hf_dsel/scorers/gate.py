@@ -16,6 +16,7 @@ from datasets import Dataset, Value
 
 from hf_dsel import rows
 from hf_dsel.corruptions import CORRUPTIONS, Corruption
+from hf_dsel.extras import need
 from hf_dsel.gate_file import from_bytes, to_bytes
 from hf_dsel.gate_learning import Learned, cross_scores, learn, part_of, told
 from hf_dsel.gate_turns import Measured, Turns
@@ -183,6 +184,7 @@ class Gate:
 
     def check(self, column_names: Sequence[str]) -> None:
         """Look at the columns and the disk before anything is loaded."""
+        _need_trees()
         options.check_rows(column_names, self.side)
         missing = [name for name in self._vector_columns() if name not in column_names]
         if missing:
@@ -331,7 +333,4 @@ def _auc(sound: npt.NDArray[np.float64], broken: npt.NDArray[np.float64]) -> flo
 
 
 def _need_trees() -> None:
-    try:
-        import lightgbm  # noqa: F401
-    except ImportError:
-        raise ImportError("the gate needs LightGBM: pip install 'hf-dsel[gate]', or pip install lightgbm") from None
+    need("lightgbm", "the gate", extra="gate")
