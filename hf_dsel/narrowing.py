@@ -23,8 +23,8 @@ OPTIONS = ("similarity", "embedding", "quality")
 MOST_JUNK = 0.02
 
 
-def narrowed(dataset: Dataset, read: Read, rules: Sequence[Rule]) -> tuple[Read, int]:
-    """What was read of the rows that are left by all rules, one after the other, and how many rows went.
+def narrowed(dataset: Dataset, read: Read, rules: Sequence[Rule]) -> tuple[Read, list[int]]:
+    """What was read of the rows that are left by all rules, one after the other, and how many rows each rule took.
 
     Args:
         dataset: all rows.
@@ -32,15 +32,16 @@ def narrowed(dataset: Dataset, read: Read, rules: Sequence[Rule]) -> tuple[Read,
         rules: each sees what the ones before it left.
     """
     arrays, usable, left_out = read
-    before = len(usable)
+    taken = []
     for rule in rules:
-        if len(usable) == 0:
-            break
-        stays, why = rule(dataset if len(usable) == len(dataset) else dataset.select(usable))
-        if not stays.all():
-            arrays = {name: values[stays] for name, values in arrays.items()}
-            usable, left_out = usable[stays], {**left_out, **why}
-    return (arrays, usable, left_out), before - len(usable)
+        before = len(usable)
+        if before:
+            stays, why = rule(dataset if before == len(dataset) else dataset.select(usable))
+            if not stays.all():
+                arrays = {name: values[stays] for name, values in arrays.items()}
+                usable, left_out = usable[stays], {**left_out, **why}
+        taken.append(before - len(usable))
+    return (arrays, usable, left_out), taken
 
 
 def check_gate(gate: Any) -> None:

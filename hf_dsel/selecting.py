@@ -22,6 +22,7 @@ from hf_dsel.scorer_marks import scorers_of
 from hf_dsel.scorers.gate import Gate
 from hf_dsel.scoring import described, score
 from hf_dsel.selection import Selection, Source, remember_pool
+from hf_dsel.shortage import too_few
 from hf_dsel.strategies import Strategy, make_strategy
 
 TOKENS = "example_tokens"
@@ -169,7 +170,7 @@ def _select(
     rows = rows_asked(**budget, pool=len(dataset), open_ended=open_ended)
     gates = gate_columns(gate, dataset.column_names)
     copies = dedup_rule(dedup, strategy, [*dataset.column_names, *gates])
-    rules = [rule for rule in (gate_rule(gate, tuple(gates)), copies) if rule is not None]
+    rules = {"gate": gate_rule(gate, tuple(gates)), "dedup": copies}
     source, origin = Source.of(dataset), Origin.of(dataset)
     dataset = _with_gates(dataset, gates, compute=compute)
     dataset = with_columns(dataset, strategy, compute=compute)
@@ -180,10 +181,14 @@ def _select(
         )
     turns = [n for n in getattr(strategy, "turn_columns", lambda: ())() if n in dataset.column_names]
     names = [*strategy.needs(), *([TOKENS] if budget["max_tokens"] is not None else []), *turns]
-    (arrays, usable, left_out), gone = narrowed(dataset, read_needed(dataset, names, turns), rules)
-    if gone and budget["fraction"] is not None:
-        rows = rows_asked(**budget, pool=len(dataset) - gone, open_ended=open_ended)
-    spendable = _budget(rows, budget["max_tokens"], arrays, usable, left_out)
+    todo = {name: rule for name, rule in rules.items() if rule is not None}
+    (arrays, usable, left_out), gone = narrowed(dataset, read_needed(dataset, names, turns), list(todo.values()))
+    if any(gone) and len(usable) and budget["fraction"] is not None:
+        rows = rows_asked(**budget, pool=len(dataset) - sum(gone), open_ended=open_ended)
+    if len(usable) == 0 or (rows is not None and rows > len(usable)):
+        taken = dict(zip(todo, gone, strict=True))
+        raise BudgetError(too_few(budget, rows, len(usable), left_out, taken, {"gate": gate, "dedup": dedup}))
+    spendable = _budget(rows, budget["max_tokens"], arrays, usable)
     columns = {n: arrays[n] for n in (*strategy.needs(), *turns)}
     picks = strategy.pick(columns, spendable, np.random.default_rng(seed))
     _check_picks(picks, spendable, strategy)
@@ -290,15 +295,7 @@ def _budget(
     max_tokens: int | None,
     arrays: Mapping[str, npt.NDArray[Any]],
     usable: npt.NDArray[np.int64],
-    left_out: Mapping[str, int],
 ) -> Budget:
-    if len(usable) == 0 or (rows is not None and rows > len(usable)):
-        why = "; ".join(f"{n:,} with {reason}" for reason, n in left_out.items())
-        asked = f"k={rows:,} but only" if rows is not None else "only"
-        raise BudgetError(
-            f"{asked} {len(usable):,} rows can be selected; left out: {why}. "
-            "Ask for fewer rows, or change what leaves the others out."
-        )
     costs = None
     if max_tokens is not None:
         costs = np.asarray(arrays[TOKENS], np.int64)

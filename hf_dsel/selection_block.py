@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from datasets import Dataset
 
-from hf_dsel.budget import rows_asked
+from hf_dsel.budget import BudgetError, rows_asked
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.conditions import Condition, rows_where
 from hf_dsel.narrowing import dedup_options, gate_columns
@@ -167,10 +167,20 @@ class SelectionBlock:
         if not self.conditions:
             return select(scored, self.strategy, **options)
         kept, failed = rows_where(scored, self.conditions)
-        say(f"{count(len(kept), 'row')} fulfil{'s' * (len(kept) == 1)} {' and '.join(map(str, self.conditions))}")
+        said = " and ".join(map(str, self.conditions))
+        say(f"{count(len(kept), 'row')} fulfil{'s' * (len(kept) == 1)} {said}")
         if len(kept) == 0:
-            raise BadConfig(f"no row fulfils {' and '.join(map(str, self.conditions))}")
-        record = select(scored.select(kept), self.strategy, **options)
+            raise BadConfig(f"no row fulfils {said}")
+        if self.k is not None and self.k > len(kept):
+            raise BudgetError(
+                f"k={self.k:,} but only {len(kept):,} of {count(len(scored), 'row')} fulfil {said}; ask for at most "
+                f"k={len(kept)}, or loosen where"
+            )
+        try:
+            record = select(scored.select(kept), self.strategy, **options)
+        except BudgetError as error:
+            error.add_note(f"(considered: the {count(len(kept), 'row')} that fulfil {said})")
+            raise
         left_out = {**failed, **record.left_out}
         where = tuple(map(str, self.conditions))
         return replace(record, indices=kept[record.indices], source=Source.of(scored), left_out=left_out, where=where)

@@ -1,0 +1,48 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""What to say when fewer rows are left than were asked for: how many, what took the others, and what can be done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hf_dsel.progress import count
+
+
+def too_few(
+    asked: Mapping[str, Any],
+    rows: int | None,
+    left: int,
+    left_out: Mapping[str, int],
+    taken: Mapping[str, int],
+    rules: Mapping[str, Any],
+) -> str:
+    """The text of a `BudgetError`.
+
+    Args:
+        asked: the budget as it was given: `k`, `fraction`, `max_tokens`.
+        rows: how many rows that is; None for tokens or an open budget.
+        left: how many can be selected.
+        left_out: how many cannot, by what they have.
+        taken: how many of these `gate` and `dedup` took; the others have a null.
+        rules: `gate` and `dedup` as they were given.
+
+    >>> print(too_few({"k": 9}, 9, 8, {"no ifd": 1}, {}, {}))
+    k=9 but only 8 rows can be selected; left out: 1 with no ifd. Ask for at most k=8; or see why 1 row has a null
+    """
+    wanted = "" if rows is None else f"k={rows:,} but " if asked.get("k") else f"fraction={asked['fraction']:g} but "
+    some = f"only {count(left, 'row')}" if left else "no row"
+    why = "; ".join(f"{n:,} with {reason}" for reason, n in left_out.items())
+    steps = [f"ask for at most {f'k={left}' if asked.get('k') else count(left, 'row')}"] if rows and left else []
+    gate, dedup = (f", which took {count(taken.get(name, 0), 'row')}" for name in ("gate", "dedup"))
+    if taken.get("gate") and isinstance(rules["gate"], float):
+        steps.append(f"lower gate={rules['gate']:g}{gate}, or leave it out")
+    elif taken.get("gate"):
+        steps.append(f"give the gate{gate}, the lowest probability that stays, such as gate=0.5, or leave it out")
+    if taken.get("dedup"):
+        near = rules["dedup"] is not True
+        steps.append(f"raise the cosine of dedup{dedup}, or leave it out" if near else f"leave dedup out{dedup}")
+    if null := sum(left_out.values()) - sum(taken.values()):
+        steps.append(f"see why {count(null, 'row')} ha{'s' if null == 1 else 've'} a null")
+    text = "; or ".join(steps)
+    return f"{wanted}{some} can be selected; left out: {why}. {text[:1].upper()}{text[1:]}"
