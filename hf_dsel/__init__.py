@@ -21,6 +21,7 @@ from hf_dsel.description import Description
 from hf_dsel.endpoint import BudgetSpent, Endpoint, EndpointDown
 from hf_dsel.evolving import evolve
 from hf_dsel.fetching import NotFetched
+from hf_dsel.gate_reporting import GateReport, gate_report
 from hf_dsel.joined_scores import NothingJoined, with_scores
 from hf_dsel.loading import NoRecord, load
 from hf_dsel.publication import CannotPublish, push_to_hub
@@ -55,11 +56,11 @@ __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CannotPublish", "CannotVerify",
     "CausalLM", "Copies", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Gate",
-    "Judge", "Length", "MissingColumn", "NGrams", "NoRecord", "NotFetched", "NotPublished", "NothingJoined",
-    "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall", "Strategy",
-    "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "find_copies", "load",
-    "push_scores", "push_to_hub", "save_scores", "score", "select", "select_by", "selection_of", "strategy_names",
-    "to_trl", "train_scorer", "verify", "with_scores",
+    "GateReport", "Judge", "Length", "MissingColumn", "NGrams", "NoRecord", "NotFetched", "NotPublished",
+    "NothingJoined", "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall",
+    "Strategy", "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "find_copies",
+    "gate_report", "load", "push_scores", "push_to_hub", "save_scores", "score", "select", "select_by", "selection_of",
+    "strategy_names", "to_trl", "train_scorer", "verify", "with_scores",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

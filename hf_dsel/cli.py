@@ -1,5 +1,5 @@
 # Copyright 2026 The hf_dsel authors. Apache-2.0.
-"""The command `hf-dsel`: score, select, describe, push, verify, evolve, train-scorer, bank, sft, dpo, dynamics."""
+"""The command `hf-dsel`: score, gate, select, describe, push, verify, bank, sft, dpo, dynamics, and others."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from hf_dsel.help_texts import (
     BANK_VERBS,
     DESCRIBE,
     EVOLVE,
+    GATE,
     PUSH,
     SCORE,
     SELECT,
@@ -99,6 +100,15 @@ def _score(arguments: list[str]) -> int:
     _add_scoring(parser)
     _add_output(parser)
     return score(_read(parser, arguments, "score"))
+
+
+def _gate_pool(arguments: list[str]) -> int:
+    from hf_dsel.gate_command import add_options, gate
+
+    parser = _parser("gate", GATE)
+    _add_dataset(parser)
+    add_options(parser)
+    return gate(_read(parser, arguments, "gate"))
 
 
 def _select(arguments: list[str]) -> int:
@@ -363,6 +373,7 @@ def _param(text: str, flag: str) -> tuple[str, Any]:
 
 COMMANDS: dict[str, Callable[[list[str]], int | Callable[[], None]]] = {
     "score": _score,
+    "gate": _gate_pool,
     "select": _select,
     "describe": _describe,
     "push": _push,

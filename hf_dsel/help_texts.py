@@ -6,6 +6,7 @@ from __future__ import annotations
 TOP = """Choose the best rows of an instruction or preference dataset, and train on them.
 
   score     add score and embedding columns to a dataset
+  gate      how much of a dataset is junk, of which kinds, and what a threshold would drop: look before you select
   select    pick the best rows, and write them where trl sft and trl dpo read them
   describe  every metric of a dataset, beside a subset and random subsets of its size
   push      publish what select wrote on the Hub: rows, record, and a card that shows how they were chosen
@@ -38,6 +39,22 @@ The same as a file, for --config
     - {name: IFD, model: HuggingFaceTB/SmolLM2-135M-Instruct}
     - {name: Embed, model: sentence-transformers/all-MiniLM-L6-v2}
   out: alpaca-scored
+"""
+
+GATE = """How much of a dataset is junk, and of which kinds: answers to other questions, cut, looped, garbled, foreign,
+empty. A classifier learns it from the dataset itself, without labels: it tells rows from copies that were broken on
+purpose, and judges each row by models that have not seen it. It prints the estimated share with its interval, what
+each threshold would keep and drop, and rows by kind with their probability of being sound; --report writes a page with
+more of them, so that you decide with your own eyes. It does not see wrong facts. Needs pip install 'hf-dsel[gate]'.
+
+Example: look, then choose among the rest
+  hf-dsel gate pool.jsonl --report pool-gate.html --out judged
+  hf-dsel gate judged --threshold 0.5 --report half.html     # rows around another threshold; nothing is computed
+  hf-dsel select judged --gate 0.5 --strategy random --k 3000 --out subset
+
+Learn once and judge another dataset of the same kind: --save kind.safetensors, and there --gate kind.safetensors.
+Without a model: --text-only, which misses most answers to other questions. Of a preference pair the less sound side
+counts. As a file, for --config: the long names of the flags, with _ for -.
 """
 
 SELECT = """Pick the best rows of a dataset. OUT/train.parquet holds them in pick order, as trl sft and trl dpo read

@@ -1,0 +1,146 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""What `hf-dsel gate` does with its options."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import Any
+
+from hf_dsel.commands import DATA, free_folder, opened, write_rows
+from hf_dsel.gate_reporting import check_options, gate_report, with_gate
+from hf_dsel.progress import count, is_main_process
+from hf_dsel.provenance import write_provenance
+from hf_dsel.reporting import show
+from hf_dsel.scorers.gate import Gate
+from hf_dsel.selection_block import BadConfig
+
+LEARNING = ("learn_from", "seed")
+READING = ("embedder", "embedding", "response_embedding")
+WHOLE, TEXTS = ("learn_from", "seed", "examples"), ("dataset", "gate", "save", "cache_dir", "out", *READING)
+PAGE = "gate.html"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The flags of `hf-dsel gate` beside those that name the dataset."""
+    group = parser.add_argument_group("the gate")
+    group.add_argument("--gate", metavar="FILE", help="one that --save wrote, instead of learning from DATASET")
+    group.add_argument("--save", metavar="FILE", help="write what was learned, for other pools (.safetensors)")
+    group.add_argument("--embedder", metavar="MODEL", help="a sentence encoder, a Hub id or a folder (default: "
+                       "sentence-transformers/all-MiniLM-L6-v2)")  # fmt: skip
+    group.add_argument("--text-only", action="store_true", help="no embedder: fast, and blind to answers that belong "
+                       "to another question")  # fmt: skip
+    group.add_argument("--embedding", metavar="COLUMN", help="the embedder's vectors of the instructions, to read "
+                       "instead of computing them")  # fmt: skip
+    group.add_argument("--response-embedding", metavar="COLUMN", help="the same of the responses")
+    group.add_argument("--learn-from", type=int, metavar="ROWS", help="at most so many, drawn at random (default: "
+                       "12000)")  # fmt: skip
+    group.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 0)")
+    group.add_argument("--cache-dir", metavar="DIR", help="folder of the probabilities, from which a killed run goes "
+                       "on (default: in the datasets cache)")  # fmt: skip
+    group = parser.add_argument_group("what to show")
+    group.add_argument("--report", nargs="?", const=PAGE, metavar="FILE", help=f"write a page to read in a browser "
+                       f"(default: {PAGE}); alone it goes after DATASET")  # fmt: skip
+    group.add_argument("--threshold", type=float, metavar="PROBABILITY", help="show rows around this one (default: "
+                       "what select --gate takes)")  # fmt: skip
+    group.add_argument("--examples", type=int, metavar="N", help="rows of each sort on the page (default: 3)")
+    group = parser.add_argument_group("the result")
+    group.add_argument("--out", metavar="DIR", help="folder to write the rows to, with gate, gate_reason and "
+                       "gate_status")  # fmt: skip
+    group.add_argument("--overwrite", action="store_true", help="replace files that are there (default: refuse)")
+    group.add_argument("--config", metavar="FILE", help="YAML with these options; flags win over it")
+
+
+def gate(options: dict[str, Any]) -> int:
+    """`hf-dsel gate`: how much of a dataset is junk, of which kinds, and what a threshold would drop."""
+    options = {name: found for name, found in options.items() if found is not None and found is not False}
+    _check(options)
+    page, saved = _free_file(options, "report", ".html"), _free_file(options, "save", ".safetensors")
+    out = free_folder(options) if "out" in options else None
+    made = _gate(options)
+    dataset = opened(options)
+    if {"gate", "rejected_gate"} & set(dataset.column_names):
+        clash = [name for name in ("learn_from", *READING, "text_only", "save") if name in options]
+        if clash and made.learned is None:
+            raise BadConfig(
+                f"{options['dataset']} has a column gate already, which is shown as it is, so {_flag(clash[0])} would "
+                "have no effect; leave it out, or remove the column"
+            )
+    elif made.learned is None:
+        made = made.fitted(dataset)
+        if saved is not None and is_main_process():
+            made.save(saved)
+            show(f"wrote {saved}: the gate, for other pools of this kind (--gate {shlex.quote(str(saved))})\n")
+    judged, _ = with_gate(dataset, made if made.learned else None, cache_dir=options.get("cache_dir"))
+    if not is_main_process():
+        return 0
+    rest = {name: options[name] for name in ("threshold", "examples", "seed") if name in options}
+    report = gate_report(judged, made if made.learned else None, **rest)
+    show(report)
+    if page is not None:
+        report.save_html(page, title=f"The gate on {options['dataset']}")
+        show(f"\nwrote {page}: open it in a browser")
+    if out is not None:
+        write_rows(judged, out)
+        write_provenance(judged, out)
+        show(f"\nwrote {out / DATA}: {count(len(judged), 'row')} with their probabilities")
+    place = shlex.quote(str(out or options["dataset"]))
+    show(f"\nchoose among the rest: hf-dsel select {place} --gate --strategy NAME --k ROWS --out DIR")
+    return 0
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise for options that cannot be, before anything is read."""
+    if "dataset" not in options:
+        raise BadConfig("which dataset? Give a Hub id, a file or a folder, for example hf-dsel gate pool.parquet")
+    for name in WHOLE:
+        if name in options and (isinstance(options[name], bool) or not isinstance(options[name], int)):
+            raise BadConfig(f"{_flag(name)} {options[name]!r} must be a whole number")
+    for name in TEXTS:
+        if name in options and not isinstance(options[name], str):
+            raise BadConfig(f"{_flag(name)} {options[name]!r} must be a text")
+    threshold = options.get("threshold")
+    if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
+        raise BadConfig(f"--threshold {threshold!r} must be a probability such as 0.5")
+    check_options(threshold, options.get("examples", 3))
+    without = [_flag(name) for name in READING if name in options] if "text_only" in options else []
+    if without:
+        raise BadConfig(f"--text-only reads no vectors, so {without[0]} would have no effect; leave one of them out")
+    if "gate" in options:
+        clash = [_flag(name) for name in ("learn_from", "text_only", "save") if name in options]
+        if clash:
+            raise BadConfig(f"--gate has learned already, so {clash[0]} would have no effect; leave one of them out")
+
+
+def _gate(options: dict[str, Any]) -> Gate:
+    reading = {name: options[name] for name in READING if name in options}
+    if "gate" not in options:
+        learning = {name: options[name] for name in LEARNING if name in options}
+        return Gate(**({"embedder": None} if "text_only" in options else reading), **learning)
+    path = Path(options["gate"]).expanduser()
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "is not there"
+        raise BadConfig(f"--gate {path} {what}; give a file that hf-dsel gate --save or Gate.save wrote")
+    return Gate.load(path, **reading)
+
+
+def _free_file(options: dict[str, Any], name: str, ending: str) -> Path | None:
+    """The file that an option names; refused when it is there."""
+    if name not in options:
+        return None
+    found = PAGE if options[name] is True else options[name]
+    path = Path(found).expanduser() if isinstance(found, str) else None
+    if path is None or path.suffix.lower() != ending:
+        raise BadConfig(f"--{name} {found} must end in {ending}, for example --{name} gate{ending}")
+    if path.is_dir() or (path.exists() and not options.get("overwrite")):
+        step = "give another file" if path.is_dir() else "give another file, or --overwrite"
+        raise BadConfig(f"--{name} {path} is there already; {step}")
+    above = next((p for p in path.parents if p.exists()), None)
+    if above is not None and not above.is_dir():
+        raise BadConfig(f"--{name} {path}: {above} is a file, not a folder")
+    return path
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

@@ -1,0 +1,113 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""A gate's report as one HTML page. Whatever a pool holds is shown as text and does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hf_dsel.card_markdown import visible
+from hf_dsel.gate_examples import Example, Said
+from hf_dsel.narrowing import MOST_JUNK
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+    from hf_dsel.gate_reporting import GateReport
+
+START, END = 500, 250  # characters of a text that are always shown
+FOLDED, OF_A_ROW = 10_000, 40_000  # characters that can be unfolded, of a text and of all texts of a row
+AT_ENDS, BETWEEN = 3, 60  # messages of a conversation that are always shown at each end; that can be unfolded
+BINS = 10
+WEAK = 0.7  # AUC below which a kind is hardly seen
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text in parts: how it starts and ends, what is folded between, and how many characters are not there."""
+
+    who: str
+    start: str
+    folded: str = ""
+    missing: int = 0
+    end: str = ""
+
+    @property
+    def size(self) -> int:
+        """All its characters."""
+        return len(self.start) + len(self.folded) + self.missing + len(self.end)
+
+
+def page(report: GateReport, title: str) -> str:
+    """The page. Its text has no lone surrogate, so that it can be encoded."""
+    cuts, kinds = report.cells()
+    few, sentence = report.headline()
+    found = _template().render(
+        report=report,
+        title=title,
+        few=few,
+        sentence=sentence,
+        bins=_bins(report),
+        cuts=cuts,
+        kinds=kinds,
+        shown={group.reason: i for i, group in enumerate(report.groups)},
+        weak=[kind.name for kind in report.kinds if kind.auc is not None and kind.auc < WEAK],
+        most_junk=MOST_JUNK,
+        texts=texts_of,
+        at_ends=AT_ENDS,
+    )
+    return visible(found)
+
+
+def texts_of(example: Example) -> tuple[list[Text], list[Text], list[Text], int, int]:
+    """A row's texts: those at the start, those that can be unfolded, those at the end; messages and characters left."""
+    said = example.said
+    room = OF_A_ROW
+
+    def shown(part: tuple[Said, ...]) -> list[Text]:
+        nonlocal room
+        found = []
+        for who, text in part:
+            found.append(_text(who, text, min(FOLDED, room)))
+            room -= len(found[-1].folded)
+        return found
+
+    if len(said) <= 2 * AT_ENDS + 1:
+        return shown(said), [], [], 0, 0
+    start, end, middle = shown(said[:AT_ENDS]), shown(said[-AT_ENDS:]), said[AT_ENDS:-AT_ENDS]
+    left = middle[BETWEEN:]
+    return start, shown(middle[:BETWEEN]), end, len(left), sum(len(text) for _, text in left)
+
+
+def _text(who: str, text: str, room: int) -> Text:
+    if len(text) <= START + END + 100:
+        return Text(who, text)
+    middle = text[START:-END]
+    return Text(who, text[:START], middle[:room], len(middle[room:]), text[-END:])
+
+
+def _bins(report: GateReport) -> list[dict[str, Any]]:
+    """How many rows have which probability, below the line and from it on, with widths in percent of the longest."""
+    sound = report.sound[np.isfinite(report.sound)]
+    number = np.minimum((sound * BINS).astype(np.int64), BINS - 1)
+    parts = [np.bincount(number[where], minlength=BINS) for where in (sound < report.line, sound >= report.line)]
+    longest = max(1, int((parts[0] + parts[1]).max()))
+    return [
+        {"of": f"{i / BINS:.1f} to {(i + 1) / BINS:.1f}", "rows": int(low + high), "low": 100 * low / longest,
+         "high": 100 * high / longest}
+        for i, (low, high) in enumerate(zip(*parts, strict=True))
+    ]  # fmt: skip
+
+
+@cache
+def _template() -> Template:
+    try:
+        from jinja2 import Environment, StrictUndefined
+    except ImportError as error:
+        raise ModuleNotFoundError("the page needs Jinja2, which torch brings: pip install jinja2") from error
+    made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.from_string(files("hf_dsel").joinpath("pages/gate.html").read_text(encoding="utf-8"))

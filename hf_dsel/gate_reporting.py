@@ -1,0 +1,243 @@
+# Copyright 2026 The hf_dsel authors. Apache-2.0.
+"""What a gate found in a pool, for a person who decides where to draw the line: numbers, and rows to look at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset, Features
+
+from hf_dsel.bank_report import table
+from hf_dsel.gate_examples import Doubles, Example, Group, around, in_lines, on_a_line, picked
+from hf_dsel.gate_findings import Cut, Judged, Kind, cut_at, kinds_of
+from hf_dsel.junk_share import cut_for
+from hf_dsel.narrowing import MOST_JUNK, gate_columns
+from hf_dsel.progress import count
+from hf_dsel.scorer_marks import made_by, scorers_of, with_marks
+from hf_dsel.scorers.gate import Gate
+from hf_dsel.scoring import score
+
+LINES = (0.1, 0.25, 0.5, 0.75, 0.9)  # thresholds in the table, beside the one of gate=True
+SHOWN = 8  # kinds with examples in the terminal; the page has all
+
+
+@dataclass(frozen=True, eq=False)
+class GateReport:
+    """What a gate found. `str()` gives it to a terminal, `save_html` to a browser.
+
+    `sound`: float64 (rows,), the probability of each row, of a pair that of its less sound side; NaN where there is
+    none. `problems`: how many rows have none, by reason. `default`: the threshold that `gate=True` takes, None where
+    even the soundest rows are too likely junk. `line`: the threshold that the examples are around. `share`: of junk
+    among the answers that the gate learned from, with its 95 % interval, and `learned_from` how many rows that were;
+    None without the gate itself.
+    """
+
+    sound: Doubles
+    problems: dict[str, int]
+    default: float | None
+    line: float
+    cuts: tuple[Cut, ...]
+    kinds: tuple[Kind, ...]
+    share: tuple[float, float, float] | None
+    learned_from: int | None
+    groups: tuple[Group, ...]
+    control: tuple[Example, ...]
+
+    @property
+    def judged(self) -> int:
+        """How many rows have a probability."""
+        return int(np.isfinite(self.sound).sum())
+
+    def headline(self) -> tuple[str, str]:
+        """How much junk is expected, in a few words; and what the gate estimates, in a sentence."""
+        junk = float(np.nansum(1 - self.sound))
+        few = f"About {junk:,.0f} of {count(self.judged, 'row')} ({junk / max(1, self.judged):.1%}) are probably junk."
+        if self.share is None:
+            return few, "That is the sum of the probabilities; only the gate itself knows an interval for it."
+        share, low, high = self.share
+        learned = f"the answers in the {self.learned_from or 0:,} rows that the gate learned from"
+        return few, f"Of {learned} it estimates {share:.1%} to be junk (95% interval: {low:.1%} to {high:.1%})."
+
+    def cells(self) -> tuple[list[list[str]], list[list[str]]]:
+        """The tables of thresholds and of kinds as texts, their heads first."""
+        cuts = [["keep from", "kept", "dropped", "junk among kept", "sound lost", ""]]
+        for cut in self.cuts:
+            junk = "-" if cut.junk is None else f"{cut.junk:.1%}"
+            note = "gate=True" if cut.lowest == self.default else ""
+            cuts.append([f"{cut.lowest:.3g}", f"{cut.kept:,}", f"{cut.dropped:,}", junk, f"{cut.lost:,.0f}", note])
+        kinds = [["kind", "AUC", "share", "expected rows", f"rows below {self.line:.3g}"]]
+        for kind in self.kinds:
+            auc = "-" if kind.auc is None else f"{kind.auc:.3f}"
+            share = "-" if kind.share is None else f"{kind.share:.1%}"
+            kinds.append([kind.name, auc, share, f"{kind.expected:,.0f}", f"{kind.below:,}"])
+        if self.share is None:
+            kinds = [[row[0], *row[3:]] for row in kinds]
+        return cuts, kinds
+
+    def __str__(self) -> str:
+        """As wide as the terminal, or 100 columns."""
+        width = min(140, max(60, shutil.get_terminal_size((100, 24)).columns))
+        lines = [*self.headline(), *self.unjudged(), ""]
+        cuts, kinds = self.cells()
+        lines += [table(cuts[0], cuts[1:], left=("",)), *self.no_default(), ""]
+        lines.append(table(kinds[0], [[on_a_line(row[0], 30), *row[1:]] for row in kinds[1:]], left=("kind",)))
+        if self.share is not None:
+            lines.append("AUC: how well copies that were broken so are told from the pool's rows; 0.5 is not at all")
+        for group in self.groups[:SHOWN]:
+            kind = next(k for k in self.kinds if k.name == group.reason)
+            lines += ["", f"{on_a_line(kind.name, 30)}, {count(kind.below, 'row')} below {self.line:.3g}"]
+            lines += [f"  {on_a_line(kind.imitates, width - 2)}"] if kind.imitates else []
+            lines += [line for e in (*group.worst[:2], *group.below[:1]) for line in in_lines(e, width)]
+        if len(self.groups) > SHOWN:
+            more = ", ".join(on_a_line(group.reason, 30) for group in self.groups[SHOWN:])
+            lines += ["", f"The page (--report) shows rows of these too: {more}"]
+        return "\n".join(lines)
+
+    def unjudged(self) -> list[str]:
+        """Lines on the rows without a probability."""
+        n = sum(self.problems.values())
+        found = [f"{count(n, 'row')} {'has' if n == 1 else 'have'} no probability, and any threshold drops them:"]
+        return [*found, *(f"  {n:,} x {on_a_line(why, 90)}" for why, n in self.problems.items())] if n else []
+
+    def no_default(self) -> list[str]:
+        """A line that says why there is no threshold for gate=True."""
+        if self.default is not None:
+            return []
+        best = f"{np.nanmax(self.sound):.1%}" if self.judged else "nothing"
+        return [
+            f"gate=True takes none: at most {MOST_JUNK:.0%} junk is too much to ask where the soundest is at {best}"
+        ]
+
+    def save_html(self, path: str | os.PathLike[str], *, title: str = "What the gate found") -> None:
+        """Write it as one HTML file that needs nothing else: no network, no script.
+
+        Args:
+            path: the file; one that is there is replaced.
+            title: what stands above it, such as the pool's name.
+
+        Raises:
+            ModuleNotFoundError: no Jinja2, which torch brings.
+        """
+        from hf_dsel.gate_page import page
+
+        text = page(self, title)
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(target)
+
+
+def gate_report(
+    dataset: Dataset,
+    gate: Gate | None = None,
+    *,
+    threshold: float | None = None,
+    examples: int = 3,
+    seed: int = 0,
+) -> GateReport:
+    """What a gate found in a pool: how much junk, what each threshold would drop, and rows to look at by kind of junk.
+
+        junk among the kept  =  Σ (1 − P(sound)) / rows kept,   over the rows with P(sound) ≥ threshold
+
+    A person decides: the examples are the least sound rows of each kind, those just below and just above a threshold,
+    which it decides about, and some kept rows for control.
+
+    Args:
+        dataset: the pool, in any format that `hf_dsel.rows` reads. Of a preference pair the less sound side counts.
+        gate: a gate; one that has not learned learns from this pool. Without it the columns that a gate wrote are read,
+            and where there are none `Gate()` learns.
+        threshold: the examples are around this probability; that of `gate=True` when left out, or 0.5 where there is
+            none.
+        examples: rows of each sort.
+        seed: of the draws among rows.
+
+    Raises:
+        TypeError: not a Dataset.
+        ValueError: an option out of range; columns that another gate wrote; what `Gate.fit` refuses.
+        UnknownFormat, MissingColumn, BadColumn: the columns cannot be read.
+
+    >>> pool = Dataset.from_dict({"instruction": ["Sing!"] * 3, "output": ["La la.", "", "Tra la."],
+    ...                           "gate": [0.99, 0.02, 0.98], "gate_reason": ["cut_short", "placeholder", "repeated"]})
+    >>> [cut.kept for cut in gate_report(pool).cuts]
+    [2, 2, 2, 2, 2, 2]
+    """
+    if not isinstance(dataset, Dataset):
+        raise TypeError(f"gate_report takes a Dataset, got {type(dataset).__name__}; give one split, not streamed")
+    check_options(threshold, examples)
+    dataset, gate = with_gate(dataset, gate)
+    names = list(gate_columns(gate or True, dataset.column_names))
+    judged = Judged.of(dataset, names)
+    sound = judged.sound
+    known = np.flatnonzero(np.isfinite(sound))
+    default = cut_for(sound[known], MOST_JUNK) if len(known) else np.inf
+    line = threshold if threshold is not None else default if np.isfinite(default) else 0.5
+    lowest = {x for x in LINES if abs(x - default) > 0.004} | {x for x in (default, line) if np.isfinite(x)}
+    kinds = kinds_of(judged, known, gate, line)
+    rng = np.random.default_rng(seed)
+    of_kind = {name: known[judged.reason[known] == i] for i, name in enumerate(judged.reasons)}
+    groups = [(k.name, around(of_kind[k.name], sound, line, examples, rng)) for k in kinds if k.below]
+    kept = np.setdiff1d(
+        known[sound[known] >= line], np.concatenate([np.zeros(0, np.int64), *(g[1][2] for g in groups)])
+    )
+    control = np.sort(rng.choice(kept, min(2 * examples, len(kept)), replace=False)).astype(np.int64)
+
+    def about(i: int, said: tuple[tuple[str, str], ...]) -> Example:
+        side = ("chosen", "rejected")[judged.side[i]] if len(names) > 1 else None
+        return Example(i, float(sound[i]), judged.reasons[judged.reason[i]], said, side)
+
+    found, controls = picked(dataset, groups, control, about)
+    junk = None if gate is None or gate.learned is None else gate.learned.junk
+    return GateReport(
+        sound, judged.problems, float(default) if np.isfinite(default) else None, float(line),
+        tuple(cut_at(sound[known], x) for x in sorted(lowest)), kinds,
+        None if junk is None else (junk.share, junk.low, junk.high),
+        None if gate is None or gate.learned is None else gate.learned.rows_used, found, controls,
+    )  # fmt: skip
+
+
+def check_options(threshold: float | None, examples: int) -> None:
+    """Raise for a threshold or a number of examples that cannot be."""
+    if threshold is not None and not 0 < threshold <= 1:
+        raise ValueError(f"threshold={threshold} is a probability of being sound, above 0 and at most 1")
+    if not 1 <= examples <= 100:
+        raise ValueError(f"examples={examples}; show from 1 to 100 rows of each sort")
+
+
+def with_gate(
+    dataset: Dataset, gate: Gate | None, *, cache_dir: str | os.PathLike[str] | None = None
+) -> tuple[Dataset, Gate | None]:
+    """The pool with the columns of a gate, and that gate, which has learned; None where the columns were there.
+
+    Both sides of preference pairs are judged by one gate, which learns from the chosen ones.
+
+    Raises:
+        ValueError: the pool has columns of another gate; what `Gate.fit` refuses.
+    """
+    names = list(gate_columns(gate or True, dataset.column_names))
+    there = [name for name in names if name in dataset.column_names]
+    if gate is None and len(there) == len(names):
+        return dataset, None
+    learned = None if gate is None or gate.learned is None else gate.settings()["learned"]
+    marks = scorers_of(dataset)
+    if gate is None and there:
+        missing_side = next(name for name in names if name not in there)
+        raise ValueError(f"the pairs have the column {there[0]!r} and no {missing_side!r}; remove it to have both made")
+    for name in there:
+        if learned is None or marks.get(name, {}).get("learned") != learned:
+            raise ValueError(
+                f"the dataset has a column {name!r} that this gate did not write. Remove it, with its _reason and "
+                "_status, or leave the gate out to see what is in it."
+            )
+    gate = (gate or Gate()).fitted(dataset)
+    missing = [judge for name, judge in gate_columns(gate, dataset.column_names).items() if name not in there]
+    if gate.embedding is None and gate.response_embedding is None:
+        return (score(dataset, missing, cache_dir=cache_dir) if missing else dataset), gate
+    for judge in missing:  # `score` shows a scorer the text alone, and this one reads vectors
+        features = Features({**dataset.features, **judge.features()})
+        dataset = dataset.map(judge, batched=True, features=features, desc="gate")
+    return with_marks(dataset, {**marks, **made_by(missing)}), gate

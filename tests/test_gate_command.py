@@ -1,0 +1,145 @@
+"""`hf-dsel gate`, as a user types it."""
+
+import shutil
+
+import numpy as np
+import pytest
+from datasets import Dataset
+
+import hf_dsel
+from hf_dsel import Gate
+from hf_dsel.cli import main
+from hf_dsel.corruptions import cut_short, placeholder, words_shuffled
+
+from .scorers.test_gate import clean, dirty
+from .test_gate_reporting import judged
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory):
+    """A folder with a pool and a gate that has learned from it, by the command."""
+    place, patch = tmp_path_factory.mktemp("learned"), pytest.MonkeyPatch()
+    patch.setattr("datasets.config.HF_DATASETS_CACHE", place / "cache")
+    patch.setenv("COLUMNS", "100")
+    dirty(700, 0.3, (cut_short, placeholder, words_shuffled))[0].to_parquet(place / "pool.parquet")
+    assert main(f"gate {place}/pool.parquet --text-only --save {place}/made/gate.safetensors".split()) == 0
+    yield place
+    patch.undo()
+
+
+@pytest.fixture
+def place(learned, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", learned / "cache")
+    shutil.copy(learned / "pool.parquet", tmp_path)
+    shutil.copy(learned / "made/gate.safetensors", tmp_path)
+    judged().to_parquet("judged.parquet")
+    return tmp_path
+
+
+def run(command):
+    return main(command.split())
+
+
+def error_of(command, capsys):
+    capsys.readouterr()
+    assert run(command) == 2
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    last = printed.err.splitlines()[-1]
+    assert last.startswith("hf-dsel gate: error: ")
+    return last
+
+
+def test_what_it_prints_and_writes(place, capsys):
+    assert run("gate pool.parquet --gate gate.safetensors --report --out out --examples 2") == 0
+    printed = capsys.readouterr().out
+    gate, pool = Gate.load("gate.safetensors"), Dataset.from_parquet("pool.parquet")
+    assert str(gate) == str(Gate.fit(pool, embedder=None))  # what --save wrote is what --text-only learned
+    report = hf_dsel.gate_report(pool, gate, examples=2)
+    assert str(report) in printed and "wrote gate.html" in printed and "hf-dsel select out --gate" in printed
+    rows = Dataset.from_parquet("out/train.parquet")
+    np.testing.assert_allclose(rows["gate"][:], report.sound, atol=1e-6)
+    report.save_html("own.html", title="The gate on pool.parquet")
+    assert (place / "own.html").read_text() == (place / "gate.html").read_text()
+    # again, from what was written: nothing is learned or computed, and the gate is known by the provenance
+    assert run("gate out --threshold 0.5 --report half.html") == 0
+    assert "only the gate itself knows an interval" in capsys.readouterr().out
+    assert run("gate out --gate gate.safetensors --examples 2") == 0
+    assert str(report) in capsys.readouterr().out
+    (kept,) = [cut.kept for cut in report.cuts if cut.lowest == report.default]
+    assert run("select out --strategy random --fraction 1.0 --gate --no-compare --out subset") == 0
+    assert len(hf_dsel.Selection.load("subset/selection.json")) == kept
+
+
+def test_from_a_file(place, capsys):
+    (place / "x.yaml").write_text("dataset: judged.parquet\nthreshold: 0.6\nreport: true\nexamples: 1\n")
+    assert run("gate --config x.yaml --report flag.html") == 0
+    assert f"{hf_dsel.gate_report(judged(), threshold=0.6, examples=1)}" in capsys.readouterr().out
+    assert not (place / "gate.html").exists() and (place / "flag.html").stat().st_size > 5_000
+    assert run("gate --config x.yaml --split train[:300]") == 0 and (place / "gate.html").exists()
+
+
+def test_what_is_there_is_not_replaced(place, capsys):
+    (place / "mine.html").write_text("mine")
+    for option, file in (("--report", "mine.html"), ("--save", "gate.safetensors")):
+        before = (place / file).read_bytes()
+        assert f"{option} {file} is there already; give another file, or --overwrite" in error_of(
+            f"gate pool.parquet --text-only {option} {file}", capsys)  # fmt: skip
+        assert (place / file).read_bytes() == before
+    assert "holds train.parquet already; give another folder, or --overwrite" in (
+        run("gate judged.parquet --out out"), error_of("gate judged.parquet --out out", capsys))[1]  # fmt: skip
+    assert run("gate judged.parquet --out out --report mine.html --overwrite") == 0
+    assert (place / "mine.html").read_text().startswith("<!doctype html>")
+    (place / "folder.html").mkdir()
+    assert "is there already; give another file" in error_of("gate judged.parquet --report folder.html", capsys)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("gate", "which dataset? Give a Hub id, a file or a folder, for example hf-dsel gate pool.parquet"),
+        ("gate pol.parquet", "no file or folder 'pol.parquet'; did you mean 'pool.parquet'?"),
+        ("gate --report pool.parquet", "which dataset?"),
+        ("gate pool.parquet --report page.txt", "--report page.txt must end in .html, for example --report gate.html"),
+        ("gate pool.parquet --report pool.parquet/x.html", "pool.parquet is a file, not a folder"),
+        ("gate pool.parquet --save gate.bin", "--save gate.bin must end in .safetensors"),
+        (
+            "gate pool.parquet --gate no.safetensors",
+            "--gate no.safetensors is not there; give a file that hf-dsel gate",
+        ),
+        ("gate pool.parquet --gate pool.parquet", "pool.parquet is no gate that Gate.save wrote, or was cut off"),
+        ("gate pool.parquet --gate gate.safetensors --text-only", "--gate has learned already, so --text-only would"),
+        ("gate pool.parquet --text-only --embedder x", "--text-only reads no vectors, so --embedder would have no"),
+        ("gate pool.parquet --text-only --learn-from 20", "learn_from=20; the gate learns from at least 300 rows"),
+        ("gate pool.parquet --threshold 1.5", "threshold=1.5 is a probability of being sound, above 0 and at most 1"),
+        ("gate pool.parquet --examples 0", "examples=0; show from 1 to 100 rows of each sort"),
+        ("gate pool.parquet --embedding vectors", "no column 'vectors'; the dataset has"),
+        ("gate pool.parquet --treshold 0.5", "unknown argument '--treshold'; did you mean '--threshold'?"),
+        ("gate judged.parquet --learn-from 500", "has a column gate already, which is shown as it is, so --learn-from"),
+        ("gate judged.parquet --gate gate.safetensors", "a column 'gate' that this gate did not write. Remove it"),
+        ("gate few.parquet --text-only", "rows with an answer, and here are 20 of 20. Fit it on a larger"),
+        ("gate asked.parquet --text-only", "rows with an answer, and here are 0 of 400."),
+        ("gate other.parquet --text-only", "no known format in the columns ['a', 'b']. Accepted:"),
+        ("gate --config bad.yaml", "--examples 'two' must be a whole number"),
+        ("gate --config unknown.yaml", "unknown key 'treshold'; did you mean 'threshold'?"),
+    ],
+)
+def test_errors(place, capsys, line, said):
+    Dataset.from_list(clean(20)).to_parquet("few.parquet")
+    Dataset.from_dict({"prompt": ["Why?"] * 400}).to_parquet("asked.parquet")
+    Dataset.from_dict({"a": ["Why?"] * 400, "b": [1] * 400}).to_parquet("other.parquet")
+    (place / "bad.yaml").write_text("dataset: pool.parquet\nexamples: two\n")
+    (place / "unknown.yaml").write_text("dataset: pool.parquet\ntreshold: 0.5\n")
+    files = sorted(place.iterdir())
+    assert said in error_of(line, capsys)
+    assert sorted(place.iterdir()) == files
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as done:
+        run("gate --help")
+    printed = capsys.readouterr().out
+    assert done.value.code == 0 and "with your own eyes" in printed and "--text-only" in printed
+    assert run("--help") == 0 and "  gate      how much of a dataset is junk" in capsys.readouterr().out
