@@ -66,7 +66,7 @@ def generated(
         "Pictures": _pictures(pictures),
         "Example rows" if len(examples) > 1 else "An example row": _examples(examples, features),
         "Columns": _columns(features, record),
-        "Scorers": _scorers(record),
+        "Scorers": scorers_table(record),
         "Make these rows again": _again(repo_id, record),
         "Licence and papers": _licence(record, license, license_origin),
     }
@@ -232,7 +232,12 @@ def _type(feature: Any) -> str:
     return type(feature).__name__
 
 
-def _scorers(record: Mapping[str, Any]) -> str:
+def scorers_table(record: Mapping[str, Any]) -> str:
+    """What made each column that was read: the scorer, its model and revision, its settings.
+
+    Args:
+        record: `scorers`, for each column what made it; `columns`, which of them were read, known or not.
+    """
     scorers = {str(c): dict(how) for c, how in (record.get("scorers") or {}).items()}
     for column in record.get("columns") or ():
         scorers.setdefault(str(column), {})

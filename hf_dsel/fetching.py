@@ -19,7 +19,7 @@ from huggingface_hub.errors import (
 )
 
 from hf_dsel.opening import HUB_ID
-from hf_dsel.publishing import _checked
+from hf_dsel.publishing import signed_in
 
 
 class NotFetched(OSError):
@@ -104,7 +104,7 @@ def head_of(repo_id: str, token: str | None = None) -> Head:
         NotPublished: no token, or one that may not write.
         NotFetched: the connection broke.
     """
-    api, full = _checked(repo_id, token)
+    api, full = signed_in(repo_id, token)
     try:
         info = api.dataset_info(full)
     except RepositoryNotFoundError:

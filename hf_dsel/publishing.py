@@ -78,7 +78,7 @@ def publish(
     missing = [str(place) for place in files.values() if isinstance(place, Path) and not place.is_file()]
     if missing:
         raise ValueError(f"there is no file {missing[0]} to publish")
-    api, repo_id = _checked(repo_id, token)
+    api, repo_id = signed_in(repo_id, token)
     secret = str(api.token).encode()
     shown = [path for path, content in files.items() if isinstance(content, bytes) and secret in content]
     if shown:
@@ -105,8 +105,13 @@ def publish(
     raise failure  # outside the except, so that no request with its headers hangs on it
 
 
-def _checked(repo_id: str, token: str | None) -> tuple[HfApi, str]:
-    """The Hub and the full name of the repository, after asking who the token belongs to and what it may do."""
+def signed_in(repo_id: str, token: str | None) -> tuple[HfApi, str]:
+    """The Hub and the full name of the repository, after asking who the token belongs to and what it may do.
+
+    Raises:
+        NotPublished: no token, one that is not accepted, or one that may only read; no connection.
+        ValueError: a name that no repository can have.
+    """
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:

@@ -10,7 +10,7 @@ from datasets import Features
 
 from hf_dsel.card_code import load_line, pip_line
 from hf_dsel.card_markdown import code, fenced, plain
-from hf_dsel.card_sections import _scorers
+from hf_dsel.card_sections import scorers_table
 from hf_dsel.short_card import short_card
 
 
@@ -71,4 +71,4 @@ def _lines(repo_id: str, origin: Mapping[str, Any] | None) -> str:
 
 def _columns(record: Mapping[str, Any]) -> str:
     makers = {name: column["made_by"] or {} for name, column in record["columns"].items()}
-    return _scorers({"scorers": makers})
+    return scorers_table({"scorers": makers})

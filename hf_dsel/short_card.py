@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from datasets import Features
 
-from hf_dsel.card import INVITATION, _hash, _parts
-from hf_dsel.card_metadata import license_of, merged, split
+from hf_dsel.card_frame import framed
+from hf_dsel.card_metadata import license_of
 from hf_dsel.progress import say
 
 
@@ -27,16 +27,7 @@ def short_card(
         CardEdited: a person wrote inside the generated part, or lost one of its comments.
         BrokenMetadata: metadata in `previous` that is no valid YAML.
     """
-    before = (previous or "").removeprefix("\ufeff")
-    block, body = split(before)
-    head, old, tail = _parts(body, before.count("\n", 0, len(before) - len(body)))
-    stated = license or license_of(before) or "unknown"
+    stated = license or license_of(previous) or "unknown"
     if stated == "unknown":
         say("the card says license: unknown; name one with license=, such as cc-by-4.0")
-    front = merged(block, name=kind, source=None, license=stated, rows=rows, features=features, stale={})
-    if not head.strip() and not tail.strip() and old is None:
-        head = f"# {repo_id.rpartition('/')[2]}\n\n{INVITATION}\n\n"
-    elif old is None:
-        head = head.rstrip("\n") + "\n\n"
-    begin = "<!-- hf_dsel:begin (written anew by every push; write above or below these two comments) -->"
-    return f"{front}{head}{begin}\n{part}\n<!-- hf_dsel:end {_hash(part)} -->{tail or chr(10)}"
+    return framed(part, previous, repo_id=repo_id, name=kind, source=None, license=stated, rows=rows, features=features)

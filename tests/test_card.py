@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import hf_dsel
-from hf_dsel.card import BEGIN, END, BrokenMetadata, CardEdited, card_text, license_of
+from hf_dsel.card import BrokenMetadata, CardEdited, card_text, license_of
+from hf_dsel.card_frame import BEGIN, END
 from hf_dsel.card_markdown import code, fenced, plain
 from hf_dsel.card_metadata import LICENSES, merged, size_category, split
 
