@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +33,11 @@ from hf_dsel.selection_block import BadConfig, SelectionBlock
 from hf_dsel.trl_format import to_trl
 
 DATA, RECORD = "train.parquet", "selection.json"
-ENDPOINT = (
-    "model", "base_url", "key_variable", "concurrency", "timeout", "tries", "store", "max_requests", "max_total_tokens",
-    "price_in", "price_out", "extra_body",
-)  # fmt: skip
+ENDPOINT = tuple(f.name for f in fields(Endpoint) if f.init)
 EVOLUTION = ("scores", "k", "rounds", "prompts", "template", "seed", "asks", "max_tokens", "temperature")
 DATA_OF_SCORER = ("scores", "template", "held_out", "seed", "max_length", "revision", "trust_remote_code")
 TRAINING = ("epochs", "learning_rate", "batch_size", "training", "overwrite")
-BLOCK = (
-    "strategy",
-    "k",
-    "fraction",
-    "max_tokens",
-    "seed",
-    "params",
-    "scorers",
-    "where",
-    "gate",
-    "dedup",
-    "cache_dir",
-    "compare",
-)
+BLOCK = tuple(f.name for f in fields(SelectionBlock))
 
 
 def score(options: dict[str, Any]) -> int:
@@ -80,7 +65,7 @@ def select(options: dict[str, Any]) -> int:
     if "selection" in options:
         return _replay(options, out)
     block = SelectionBlock.of({k: v for k, v in options.items() if k in BLOCK}, "hf-dsel select")
-    dataset = opened(options)
+    dataset = block.joined(opened({**options, "scores_from": None}))
     block.check(dataset)
     if options.get("dry_run"):
         show(plan(dataset, block.rule, scorers=block.first_scorers, k=block.k, fraction=block.fraction,
@@ -192,7 +177,7 @@ def _considered(block: SelectionBlock, dataset: Dataset) -> str:
 
 
 def _replay(options: dict[str, Any], out: Path | None) -> int:
-    clash = [k for k in BLOCK if k in options and k != "compare"]
+    clash = [k for k in BLOCK if k in options and k not in ("compare", "scores_from")]
     if clash:
         raise BadConfig(f"--selection replays a record, so {', '.join(clash)} would have no effect; leave them out")
     record = Selection.load(options["selection"])

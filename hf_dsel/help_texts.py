@@ -133,7 +133,8 @@ Example, x.yaml
   accelerate launch -m hf_dsel {command} --config x.yaml                                  # several GPUs
 
 Other keys of the block: fraction or max_tokens instead of k; where, a list of conditions on columns such as "ifd < 1";
-cache_dir, the folder of the scores; compare: false leaves the table of numbers out.
+scores_from, published scores to join; gate and dedup, as in select; cache_dir, the folder of the scores; compare: false
+leaves the table of numbers out.
 Any key of the block can be given as --selection.KEY and a strategy's option as --selection.params.NAME; every flag of
 trl {command} works too (trl {command} --help lists them). Flags win over the file. The record of the selection goes to
 OUTPUT_DIR/selection.json.

@@ -7,13 +7,13 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import datasets
 import numpy as np
 import pyarrow as pa
 import xxhash
-from datasets import Dataset, Features, concatenate_datasets, load_dataset
+from datasets import Dataset, DatasetDict, Features, concatenate_datasets, load_dataset
 
 from hf_dsel.budget import IntArray
 from hf_dsel.columns import MissingColumn
@@ -26,6 +26,7 @@ from hf_dsel.scorer_marks import scorers_of, with_marks
 
 NONE = "no published score of this row"
 _BATCH = 65_536
+AnyDataset = TypeVar("AnyDataset", Dataset, DatasetDict)
 
 
 class NothingJoined(ValueError):
@@ -33,20 +34,20 @@ class NothingJoined(ValueError):
 
 
 def with_scores(
-    dataset: Dataset,
+    dataset: AnyDataset,
     repo_or_dir: str | os.PathLike[str],
     columns: Sequence[str] | None = None,
     *,
     revision: str | None = None,
     token: str | None = None,
-) -> Dataset:
+) -> AnyDataset:
     """The dataset with published scores joined to its rows, found by what the rows say.
 
     Any copy of the rows that were scored will do: in another order, a part of them, with other rows between, as a file
     or in another column format that `hf_dsel` reads the same way. The text counts to the letter.
 
     Args:
-        dataset: the rows.
+        dataset: the rows; or a DatasetDict, whose splits are joined one by one.
         repo_or_dir: what `push_scores` or `save_scores` wrote: a folder, or else the id of a repository.
         columns: which scores; None joins all.
         revision: a branch, tag or commit of the repository.
@@ -54,7 +55,7 @@ def with_scores(
 
     Returns:
         the rows in their order, with the columns and the `_status` of each. A row without a published score has null
-        and says so in the status.
+        and says so in the status; of a DatasetDict a whole split may be so.
 
     Raises:
         NotFetched: no such folder or repository.
@@ -63,26 +64,38 @@ def with_scores(
         ValueError: a column that the dataset has already.
         UnknownFormat: the rows are in no format that hf_dsel reads.
     """
-    if not isinstance(dataset, Dataset):
-        raise TypeError(f"with_scores takes a Dataset (one split), got {type(dataset).__name__}")
+    if not isinstance(dataset, Dataset | DatasetDict):
+        raise TypeError(
+            f"with_scores takes a Dataset or DatasetDict, got {type(dataset).__name__}; a stream is loaded without "
+            "streaming=True first"
+        )
+    splits: dict[Any, Dataset] = {"": dataset} if isinstance(dataset, Dataset) else dict(dataset)
     folder = fetched(repo_or_dir, (RECORD, "data/train-*.parquet"), revision=revision, token=token)
     record = _record_in(folder, os.fspath(repo_or_dir))
-    names = _wanted(record, columns, os.fspath(repo_or_dir))
-    _refuse_clash(dataset, names, list(record["columns"]) if columns is None else list(columns))
+    names: list[str] = _wanted(record, columns, os.fspath(repo_or_dir))
+    for split in splits.values():
+        _refuse_clash(split, names, list(record["columns"]) if columns is None else list(columns))
     files = [str(folder / name) for name in record["files"]]
     missing = [name for name in files if not Path(name).is_file()]
     if missing:
         raise NothingJoined(f"{missing[0]} is missing; copy or fetch the whole of {os.fspath(repo_or_dir)} again")
     lines = load_dataset("parquet", data_files=files, columns=[KEY, *names], split="train")
-    keys = row_keys(dataset)
-    at = places(keys, *halves_of(lines.data.column(KEY)))
-    found = int((at >= 0).sum())
-    if not found:
-        raise NothingJoined(_nothing(dataset, keys, record, os.fspath(repo_or_dir)))
-    say(f"{found:,} of {count(len(dataset), 'row')} have a published score")
-    joined = concatenate_datasets([dataset, _taken(lines.select_columns(names), at)], axis=1)
+    halves = halves_of(lines.data.column(KEY))
+    keys = {name: row_keys(split) for name, split in splits.items()}
+    at = {name: places(of_split, *halves) for name, of_split in keys.items()}
+    if splits and not any((found >= 0).any() for found in at.values()):
+        name = next(iter(splits))
+        of = f"split {name!r}: " if name else ""
+        raise NothingJoined(f"{of}{_nothing(splits[name], keys[name], record, os.fspath(repo_or_dir))}")
     makers = {name: column["made_by"] for name, column in record["columns"].items() if column["made_by"]}
-    return with_marks(joined, scorers_of(dataset) | {name: how for name, how in makers.items() if name in names})
+    marks = {name: how for name, how in makers.items() if name in names}
+    joined = {}
+    for name, split in splits.items():
+        of = f" of the split {name!r}" if name else ""
+        say(f"{int((at[name] >= 0).sum()):,} of {count(len(split), 'row')}{of} have a published score")
+        both = concatenate_datasets([split, _taken(lines.select_columns(names), at[name])], axis=1)
+        joined[name] = with_marks(both, scorers_of(split) | marks)
+    return cast(AnyDataset, joined[""] if isinstance(dataset, Dataset) else DatasetDict(joined))
 
 
 def _taken(lines: Dataset, at: IntArray) -> Dataset:

@@ -16,10 +16,13 @@ from huggingface_hub import CommitInfo
 from hf_dsel.fetching import Head, head_of
 from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
+from hf_dsel.publication import Publication
 from hf_dsel.publishing import publish
 from hf_dsel.score_files import RECORD, score_columns, write_scores
 from hf_dsel.scorer_marks import made_by, scorers_of, without_places
 from hf_dsel.scores_card import scores_card
+
+REPLACED = ("data/train-*.parquet",)  # of an earlier push
 
 
 def save_scores(
@@ -115,25 +118,46 @@ def push_scores(
     """
     chosen = score_columns(dataset, columns)
     head = head_of(repo_id, token)
-    before = _scores_there(head)
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "scores"
-        record = _prepare(
-            dataset, folder, chosen, scorers=scorers, source=source, license=license, repo_id=head.repo_id,
-            previous=head.text("README.md"),
+    with tempfile.TemporaryDirectory() as folder:
+        made = scores_publication(
+            dataset, head, Path(folder), chosen, scorers=scorers, source=source, license=license, message=message,
+            replace=replace,
         )  # fmt: skip
-        if before is not None and not replace:
-            _refuse_loss(head.repo_id, before, record)
-        files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
         return publish(
-            files,
-            head.repo_id,
-            message=message or f"hf_dsel: {', '.join(chosen)} of {count(record['rows'], 'row')}",
-            private=private,
-            token=token,
-            delete=("data/train-*.parquet",),
+            made.files, made.repo_id, message=made.message, private=private, token=token, delete=REPLACED,
             parent=head.commit,
-        )
+        )  # fmt: skip
+
+
+def scores_publication(
+    dataset: Dataset,
+    head: Head,
+    folder: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    scorers: Sequence[Any] = (),
+    source: str | None = None,
+    license: str | None = None,
+    message: str | None = None,
+    replace: bool = False,
+) -> Publication:
+    """What `push_scores` would upload; the files are written to `folder`. Arguments and errors as there."""
+    chosen = score_columns(dataset, columns)
+    before = _scores_there(head)
+    scores = folder / "scores"
+    record = _prepare(
+        dataset, scores, chosen, scorers=scorers, source=source, license=license, repo_id=head.repo_id,
+        previous=head.text("README.md"),
+    )  # fmt: skip
+    if before is not None and not replace:
+        _refuse_loss(head.repo_id, before, record)
+    return Publication(
+        repo_id=head.repo_id,
+        files={path.relative_to(scores).as_posix(): path for path in sorted(scores.rglob("*")) if path.is_file()},
+        message=message or f"hf_dsel: {', '.join(chosen)} of {count(record['rows'], 'row')}",
+        description="",
+        head=head,
+    )
 
 
 def _prepare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +16,10 @@ from hf_dsel.fetching import Head, head_of
 from hf_dsel.loading import load_with_record, open_source
 from hf_dsel.opening import open_dataset
 from hf_dsel.progress import count, is_main_process
-from hf_dsel.publication import CARD, REPLACED, publication
+from hf_dsel.publication import CARD, REPLACED, Publication, publication
 from hf_dsel.publication import push_to_hub as push_subset
-from hf_dsel.published_scores import push_scores
+from hf_dsel.published_scores import REPLACED as SCORES_REPLACED
+from hf_dsel.published_scores import push_scores, scores_publication
 from hf_dsel.publishing import hub
 from hf_dsel.reporting import show
 from hf_dsel.selection_block import BadConfig
@@ -71,7 +73,7 @@ def push(options: dict[str, Any]) -> int:
         raise BadConfig(f"{options['folder']} is no folder; give one that hf-dsel select wrote")
     if not is_main_process():
         return 0
-    head = _nothing_there(options["repo"]) if options.get("dry_run") and not get_token() else head_of(options["repo"])
+    head = _head(options)
     subset, pool = _opened(options, place)
     given = {name: options[name] for name in GIVEN if options.get(name) is not None}
     if not options.get("dry_run"):
@@ -81,36 +83,49 @@ def push(options: dict[str, Any]) -> int:
         return 0
     with tempfile.TemporaryDirectory() as folder:
         planned = publication(subset, head, Path(folder), pool=pool, **given)
-        card = Path(tempfile.mkdtemp(prefix="hf_dsel-card-")) / CARD
-        content = planned.files[CARD]
-        card.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
-        state = f"on top of {head.commit[:8]}" if head.commit else "as a new repository"
-        show(f"would be uploaded to {planned.repo_id}, {state}, in one commit: {planned.message}")
-        show("\n".join(f"  {size:>13,} bytes  {name}" for name, size in planned.sizes().items()))
-        show(f"files of an earlier push that would go: {' and '.join(REPLACED)}, unless they are listed here")
-        show(f"the card is in {card}")
+        _show_publication(planned, REPLACED)
     return 0
 
 
 def _push_scores(options: dict[str, Any]) -> int:
     """The scores without the rows."""
-    clash = [n for n in ("pool", "no_pool", "pictures", "dry_run") if options.get(n)]
+    clash = [n for n in ("pool", "no_pool", "pictures") if options.get(n)]
     if clash:
         raise BadConfig(f"--{clash[0].replace('_', '-')} has no meaning with --scores-only; leave it out")
     dataset = open_dataset(options["folder"])
     given = {name: options[name] for name in ("columns", "license", "source", "message") if options.get(name)}
     if isinstance(given.get("columns"), str):
         given["columns"] = [given["columns"]]
-    if is_main_process():
-        replace, private = bool(options.get("replace")), not options.get("public")
-        made = push_scores(dataset, options["repo"], private=private, replace=replace, **given)
+    given["replace"] = bool(options.get("replace"))
+    if not is_main_process():
+        return 0
+    if not options.get("dry_run"):
+        made = push_scores(dataset, options["repo"], private=not options.get("public"), **given)
         show(f"published: {made.commit_url}")
         show(f"join: hf_dsel.with_scores(dataset, {options['repo']!r}), or --scores-from {options['repo']}")
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        _show_publication(scores_publication(dataset, _head(options), Path(folder), **given), SCORES_REPLACED)
     return 0
 
 
-def _nothing_there(repo: str) -> Head:
-    return Head(repo, None, (), hub())
+def _head(options: dict[str, Any]) -> Head:
+    """The repository as it is; for a dry run without a token, as if there were none."""
+    if options.get("dry_run") and not get_token():
+        return Head(options["repo"], None, (), hub())
+    return head_of(options["repo"])
+
+
+def _show_publication(planned: Publication, replaced: Sequence[str]) -> None:
+    """What would be uploaded, and where to read the card."""
+    card = Path(tempfile.mkdtemp(prefix="hf_dsel-card-")) / CARD
+    content = planned.files[CARD]
+    card.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+    state = f"on top of {planned.head.commit[:8]}" if planned.head.commit else "as a new repository"
+    show(f"would be uploaded to {planned.repo_id}, {state}, in one commit: {planned.message}")
+    show("\n".join(f"  {size:>13,} bytes  {name}" for name, size in planned.sizes().items()))
+    show(f"files of an earlier push that would go: {' and '.join(replaced)}, unless they are listed here")
+    show(f"the card is in {card}")
 
 
 def _opened(options: dict[str, Any], place: Path) -> tuple[Dataset, Dataset | Literal[False]]:

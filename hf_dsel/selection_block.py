@@ -16,6 +16,7 @@ from datasets import Dataset
 from hf_dsel.budget import BudgetError, rows_asked
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.conditions import Condition, rows_where
+from hf_dsel.joined_scores import with_scores
 from hf_dsel.narrowing import dedup_options, gate_columns
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import Comparison, compare
@@ -41,6 +42,7 @@ class SelectionBlock:
         seed: of all random choices.
         params: the strategy's options.
         scorers: what to compute first, as `hf_dsel.scorer_specs.make_scorer` reads it.
+        scores_from: published scores to join before that, as `with_scores` takes them: a repository or a folder.
         where: conditions on columns, such as `ifd < 1`; the other rows are not considered.
         gate: true or the lowest probability of being sound that stays, as `select_by` takes it; scorers may hold a Gate
             with options of its own.
@@ -57,6 +59,7 @@ class SelectionBlock:
     seed: int = 42
     params: dict[str, Any] = field(default_factory=dict)
     scorers: tuple[Any, ...] = ()
+    scores_from: str | None = None
     where: tuple[Any, ...] = ()
     gate: Any = None
     dedup: Any = None
@@ -84,6 +87,8 @@ class SelectionBlock:
             values[key] = tuple(values[key])
         if not isinstance(values.get("params", {}), Mapping):
             raise BadConfig(f"{where}: params must be a mapping such as {{alpha: 0.7}}, got {values['params']!r}")
+        if not isinstance(values.get("scores_from", ""), str):
+            raise BadConfig(f"{where}: scores_from must name a repository or a folder, got {values['scores_from']!r}")
         block = cls(**values)
         _ = block.rule, block.first_scorers, block.conditions, block.copies
         return block
@@ -114,6 +119,23 @@ class SelectionBlock:
         needed = {**gate_columns(self.gate, column_names), **self.rule.needs()}
         return self.first_scorers + [s for n, s in needed.items() if n not in made and s is not None]
 
+    @cached_property
+    def _joins(self) -> list[Dataset]:
+        """What `joined` was given last, and what it made of it."""
+        return []
+
+    def joined(self, dataset: Dataset) -> Dataset:
+        """The dataset with the scores of `scores_from`; given again, or given what it returned, nothing is done.
+
+        Raises:
+            NotFetched, NothingJoined, ValueError: as `with_scores`.
+        """
+        if self.scores_from is None:
+            return dataset
+        if not any(dataset is known for known in self._joins):
+            self._joins[:] = [dataset, with_scores(dataset, self.scores_from)]
+        return self._joins[1]
+
     def check(self, dataset: Dataset) -> None:
         """Find what would go wrong, before any model is loaded.
 
@@ -123,6 +145,7 @@ class SelectionBlock:
             BadColumn: a column that is there holds NaN, infinite values, zero vectors or several widths.
             ValueError, TypeError: what a scorer's own check finds.
         """
+        dataset = self.joined(dataset)
         open_ended = bool(getattr(self.rule, "open_ended", False))
         rows_asked(self.k, self.fraction, self.max_tokens, pool=len(dataset), open_ended=open_ended)
         scorers = self.all_scorers(dataset.column_names)
@@ -152,6 +175,7 @@ class SelectionBlock:
 
     def scored(self, dataset: Dataset) -> Dataset:
         """The dataset with every column that the strategy and the comparison read; ranks share the work."""
+        dataset = self.joined(dataset)
         self.check(dataset)
         scorers = self.all_scorers(dataset.column_names)
         return score(dataset, scorers, cache_dir=self.cache_dir) if scorers else dataset

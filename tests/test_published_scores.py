@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import re
+from pathlib import Path
 
 import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, Features, List, Value, load_dataset
+import yaml
+from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,6 +25,8 @@ from hf_dsel.rows import UnknownFormat
 from hf_dsel.scorer_marks import scorers_of
 from hf_dsel.scorers import Length
 from hf_dsel.scoring import score
+from hf_dsel.selection import Selection
+from hf_dsel.selection_block import BadConfig, SelectionBlock
 
 from .hub_stand_in import READ
 
@@ -414,3 +419,78 @@ def test_the_commands(hub, tmp_path, capsys):
     ):
         assert main(arguments) == 2
         assert text in capsys.readouterr().err
+
+
+def test_splits_are_joined_one_by_one(tmp_path, capfd):
+    full = pool(20)
+    place = save_scores(full, tmp_path / "scores", ["ifd"])
+    splits = DatasetDict(
+        {"train": plain(full).select([3, 1]), "test": as_messages(pool(4, begin=18)), "new": plain(pool(3, begin=90))}
+    )
+    joined = with_scores(splits, place)
+    assert type(joined) is DatasetDict and list(joined) == ["train", "test", "new"]
+    assert joined["train"]["ifd"][:] == [full["ifd"][3], full["ifd"][1]]
+    assert joined["test"]["ifd"][:] == [full["ifd"][18], full["ifd"][19], None, None]
+    assert joined["new"]["ifd"][:] == [None] * 3 and set(joined["new"]["ifd_status"][:]) == {NONE}
+    said = capfd.readouterr().err
+    assert "2 of 4 rows of the split 'test' have" in said and "0 of 3 rows of the split 'new' have" in said
+    with pytest.raises(NothingJoined, match="split 'new': none of the 3 rows"):
+        with_scores(DatasetDict({"new": splits["new"]}), place)
+    with pytest.raises(ValueError, match="has ifd, ifd_status already"):
+        with_scores(joined, place)
+    with pytest.raises(TypeError, match="IterableDataset; a stream is loaded without streaming=True first"):
+        with_scores(plain(full).to_iterable_dataset(), place)
+
+
+def test_a_block_joins_scores_once(tmp_path, capfd):
+    full = pool(20)
+    place = str(save_scores(full, tmp_path / "scores", ["quality"]))
+    block = SelectionBlock.of({"strategy": "top_k", "k": 3, "scores_from": place, "where": ["quality < 15"]}, "x.yaml")
+    rows = plain(full)
+    block.check(rows)
+    scored = block.scored(rows)
+    assert block.scored(scored) is scored and capfd.readouterr().err.count("have a published score") == 1
+    assert block.pick(scored).indices.tolist() == [14, 13, 12]
+    with pytest.raises(BadConfig, match=r"x.yaml: scores_from must name a repository or a folder, got \['a'\]"):
+        SelectionBlock.of({"strategy": "random", "k": 1, "scores_from": ["a"]}, "x.yaml")
+
+
+def test_training_on_published_scores_is_one_file(hub, tmp_path, monkeypatch, tiny_qwen2, capsys):
+    monkeypatch.chdir(tmp_path)
+    push_scores(pool(20), "user/scores", ["quality"])
+    plain(pool(20)).to_parquet("pool.parquet")
+    file = {
+        "model_name_or_path": tiny_qwen2, "dataset_name": "pool.parquet", "output_dir": "out", "dtype": "float32",
+        "max_steps": 1, "per_device_train_batch_size": 2, "use_cpu": True, "bf16": False, "report_to": "none",
+        "save_strategy": "no", "max_length": 64, "logging_steps": 1,
+        "selection": {"strategy": "top_k", "k": 4, "scores_from": "user/scores", "compare": False},
+    }  # fmt: skip
+    Path("x.yaml").write_text(yaml.safe_dump(file))
+    assert main(["sft", "--config", "x.yaml"]) == 0
+    record = Selection.load("out/selection.json")
+    assert record.indices.tolist() == [19, 18, 17, 16] and "train_loss" in capsys.readouterr().out
+    assert main(["sft", "--config", "x.yaml", "--selection.scores-from", "user/gone"]) == 2
+    assert "hf-dsel sft: error: there is no folder 'user/gone'" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_push_uploads_nothing(hub, tmp_path, capsys):
+    pool(20).to_parquet(str(tmp_path / "scored.parquet"))
+    push = ["push", str(tmp_path / "scored.parquet"), "user/scores", "--scores-only"]
+    assert main([*push, "--dry-run", "--license", "mit"]) == 0
+    said = capsys.readouterr().out
+    assert ("dataset", "user/scores") not in hub.repos
+    assert "user/scores, as a new repository, in one commit: hf_dsel: ifd, quality, quality_turns of 20 rows" in said
+    assert "data/train-00000-of-00001.parquet" in said and "hf_dsel_scores.json" in said
+    card = Path(re.search(r"the card is in (\S+)", said)[1]).read_text()
+    assert "license: mit" in card and 'with_scores(pool, "user/scores")' in card
+    assert main([*push, "--license", "mit"]) == 0
+    before = hub.files("user/scores")
+    assert card == before["README.md"].decode()
+    capsys.readouterr()
+    assert main([*push, "--dry-run", "--column", "ifd"]) == 2  # and it refuses what the push would refuse
+    assert "which these do not have and which would be lost" in capsys.readouterr().err
+    assert main([*push, "--dry-run", "--column", "ifd", "--replace"]) == 0
+    said = capsys.readouterr().out
+    assert "on top of " in said and "hf_dsel: ifd of 20 rows" in said and hub.files("user/scores") == before
+    hub.sign_in(None)
+    assert main([*push, "--dry-run", "--license", "mit"]) == 0
