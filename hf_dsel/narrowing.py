@@ -49,9 +49,14 @@ def check_gate(gate: Any) -> None:
     if gate is None or isinstance(gate, bool | Gate):
         return
     if not isinstance(gate, float | np.floating):
-        raise TypeError(f"gate is {gate!r}; it must be True, a probability such as 0.5, or a hf_dsel.Gate")
+        raise TypeError(
+            f"gate is {gate!r}; it must be True, a probability such as 0.5, or a gate such as hf_dsel.Gate()"
+            f"{_whole(gate)}"
+        )
     if not 0 < gate <= 1:
-        raise ValueError(f"gate={gate} is a probability of being sound, above 0 and at most 1")
+        raise ValueError(
+            f"gate={gate:g} must be above 0 and at most 1: the lowest probability of being sound that stays, say 0.5"
+        )
 
 
 def gate_columns(gate: Any, column_names: Sequence[str]) -> dict[str, Gate]:
@@ -74,6 +79,7 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
         return None
 
     def rule(dataset: Dataset) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
+        check_probabilities(dataset, names)
         read = [read_column(dataset, name) for name in names]
         valid = np.logical_and.reduce([column.valid for column in read])
         sound = np.min([np.where(column.valid, column.values, 0.0) for column in read], axis=0)
@@ -89,6 +95,25 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
         return stays, {why: n for why, n in gone.items() if n}
 
     return rule
+
+
+def check_probabilities(dataset: Dataset, names: Sequence[str]) -> None:
+    """Raise for columns that no gate wrote.
+
+    Raises:
+        TypeError: a column of text or vectors.
+        ValueError: numbers that are no probabilities.
+    """
+    for name in names:
+        values = read_column(dataset, name).values
+        step = f"rename it (dataset.rename_column({name!r}, 'my_{name}')), and the gate makes its own"
+        if values.ndim != 1 or values.dtype == object:
+            raise TypeError(f"gate reads the column {name!r}, which holds no numbers; {step}")
+        if len(values) and not -1e-6 <= values.min() <= values.max() <= 1 + 1e-6:
+            raise ValueError(
+                f"gate reads the column {name!r}, whose values from {values.min():g} to {values.max():g} are no "
+                f"probabilities; {step}"
+            )
 
 
 def recorded_gate(gate: Any) -> bool | float | None:
@@ -114,7 +139,7 @@ def check_dedup(dedup: Any) -> None:
     else:
         raise TypeError(
             f"dedup is {dedup!r}; it must be True (same text), a cosine such as 0.95 (near embeddings too), or a "
-            f"mapping of {', '.join(OPTIONS)}"
+            f"mapping of {', '.join(OPTIONS)}{_whole(dedup)}"
         )
 
 
@@ -179,6 +204,11 @@ def dedup_rule(dedup: Any, strategy: Any, column_names: Sequence[str]) -> Rule |
         return copies.stays, copies.left_out()
 
     return rule
+
+
+def _whole(given: Any) -> str:
+    """What to write for 1, which may mean True or a number."""
+    return "; for 1 write True or 1.0" if isinstance(given, int) and given == 1 else ""
 
 
 def _quality(strategy: Any) -> Any:

@@ -98,7 +98,7 @@ def select_by(
     if isinstance(dataset, IterableDataset):
         if gate_columns(gate, ("text",)):
             raise TypeError(
-                "gate learns from the whole pool first; load the dataset without streaming=True, or leave it"
+                "gate looks at the whole pool first; load the dataset without streaming=True, or leave gate out"
             )
         if dedup_options(dedup, made) is not None:
             raise TypeError(

@@ -223,7 +223,7 @@ def test_a_column_that_is_there_is_used():
     assert hf_dsel.select(pairs, "random", fraction=1.0, gate=0.5).indices.tolist() == [1]
     with pytest.raises(hf_dsel.MissingColumn, match=r"score\(dataset, hf_dsel.Gate\(\)\)"):
         hf_dsel.select(Dataset.from_list(clean(6)), "random", k=2, gate=True, compute=False)
-    with pytest.raises(ValueError, match="gate=1.5 is a probability"):
+    with pytest.raises(ValueError, match="gate=1.5 must be above 0 and at most 1"):
         hf_dsel.select(dataset, "random", k=2, gate=1.5)
     with pytest.raises(TypeError, match="gate is 'yes'"):
         hf_dsel.select(dataset, "random", k=2, gate="yes")
