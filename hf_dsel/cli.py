@@ -8,6 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from hf_dsel.endpoint import BudgetSpent, EndpointDown
@@ -114,6 +115,8 @@ def _gate_pool(arguments: list[str]) -> int:
 def _select(arguments: list[str]) -> int:
     from hf_dsel.commands import select
 
+    a_probability = partial(_number_or_true, what="probability such as 0.5", flag="--gate")
+    a_cosine = partial(_number_or_true, what="cosine such as 0.95", flag="--dedup")
     parser = _parser("select", SELECT)
     _add_dataset(parser)
     rule = parser.add_argument_group("what to pick")
@@ -126,10 +129,10 @@ def _select(arguments: list[str]) -> int:
                       "strategy; repeat it for more")  # fmt: skip
     rule.add_argument("--where", action="append", metavar="CONDITION", help="consider only rows such as 'ifd < 1'; "
                       "repeat it for more")  # fmt: skip
-    rule.add_argument("--gate", nargs="?", const=True, type=_gate, metavar="PROBABILITY", help="leave out rows that "
-                      "are probably junk first, by a classifier learned from the dataset itself (pip install "
+    rule.add_argument("--gate", nargs="?", const=True, type=a_probability, metavar="PROBABILITY", help="leave out rows "
+                      "that are probably junk first, by a classifier learned from the dataset itself (pip install "
                       "'hf-dsel[gate]'); a number is the lowest probability of being sound")  # fmt: skip
-    rule.add_argument("--dedup", nargs="?", const=True, type=_dedup, metavar="COSINE", help="leave out copies of a "
+    rule.add_argument("--dedup", nargs="?", const=True, type=a_cosine, metavar="COSINE", help="leave out copies of a "
                       "better row first: the same text; with a cosine such as 0.95 near embeddings too")  # fmt: skip
     rule.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 42)")
     rule.add_argument("--selection", metavar="FILE", help="take the rows of this record instead of choosing")
@@ -349,18 +352,11 @@ def _number(found: Any) -> Any:
     return value(found) if isinstance(found, str) and isinstance(value(found), float) else found
 
 
-def _gate(text: str) -> bool | float:
+def _number_or_true(text: str, *, what: str, flag: str) -> bool | float:
     found = value(text)
-    if not isinstance(found, bool | float):
-        raise argparse.ArgumentTypeError(f"{text!r} is no probability such as 0.5; --gate alone goes after DATASET")
-    return found
-
-
-def _dedup(text: str) -> bool | float:
-    found = value(text)
-    if not isinstance(found, bool | float):
-        raise argparse.ArgumentTypeError(f"{text!r} is no cosine such as 0.95; --dedup alone goes after DATASET")
-    return found
+    if not isinstance(found, bool | int | float):
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}; {flag} alone goes after DATASET")
+    return found if isinstance(found, bool) else float(found)
 
 
 def _param(text: str, flag: str) -> tuple[str, Any]:

@@ -146,6 +146,8 @@ def test_copies_are_left_out(place, capsys):
     printed = capsys.readouterr().out
     assert "1 group of copies with 3 rows; 1 of them stay, 2 do not" in printed and "like row 0: Sing. → La" in printed
     for flag, text in (
+        ("--gate few.parquet", "'few.parquet' is no probability such as 0.5; --gate alone goes after DATASET"),
+        ("few.parquet --gate 2", "gate=2 must be above 0 and at most 1"),
         ("--dedup few.parquet", "'few.parquet' is no cosine such as 0.95; --dedup alone goes after DATASET"),
         ("few.parquet --dedup 1.5", "similarity is 1.5"),
         ("few.parquet --dedup 0.9", "Random() reads none; use dedup=True"),
