@@ -18,6 +18,7 @@ from datasets import Dataset, List
 from hf_dsel.budget import Budget, rows_asked
 from hf_dsel.columns import read_column
 from hf_dsel.endpoint import Forecast
+from hf_dsel.learning_forecast import Learning, embedding_seconds, learning_of
 from hf_dsel.ops.facility_location import facility_location
 from hf_dsel.ops.greedy_cover import free_bytes
 from hf_dsel.ops.uncovered_pairs import estimate
@@ -41,6 +42,7 @@ class Work:
     """One pass over the rows: the scorer, the columns it writes, and the time it would take (None: not timed).
 
     `sends` is what a scorer that asks a server would send. Such a scorer is not timed, for a plan costs no money.
+    `learns` is what a scorer such as a gate would learn first. Of such a one only the embedding is timed.
     """
 
     scorer: str
@@ -49,6 +51,7 @@ class Work:
     seconds: float | None = None
     sampled: int = 0
     sends: Forecast | None = None
+    learns: Learning | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """All of it, without loading the models; None when nothing was timed."""
+        """All of it that was timed, without loading the models; None when nothing was."""
         known = [s for s in (*(w.seconds for w in self.work), self.picking_seconds) if s is not None]
         return sum(known) if known else None
 
@@ -88,11 +91,15 @@ class Plan:
         """One line each."""
         lines = [("rows", f"{self.rows:,}, read as {self.format} ({', '.join(self.text)})")]
         for work in self.work:
-            took = "" if work.seconds is None else f": {duration(work.seconds)}, timed on {count(work.sampled, 'row')}"
+            part = " of embedding" if work.learns else ""
+            timed = f": {duration(work.seconds or 0)}{part}, timed on {count(work.sampled, 'row')}"
+            took = "" if work.seconds is None else timed
             lines.append(("compute", f"{', '.join(work.columns) or 'columns'} of {work.rows:,} rows{took}"))
             lines.append(("", work.scorer))
             if work.sends is not None:
                 lines.append(("send", f"{work.sends}; stored answers are not asked again"))
+            if work.learns is not None:
+                lines.append(("learn", str(work.learns)))
         if not self.work:
             lines.append(("compute", "nothing; every column is there"))
         if self.used:
@@ -103,9 +110,16 @@ class Plan:
             lines.append(("pick", f"{picks} with {self.strategy}{took}"))
         lines.append(("largest array", "none" if self.largest is None else str(self.largest)))
         if self.seconds is not None:
-            lines.append(("time", f"{duration(self.seconds)} on this machine, without loading models"))
+            lines.append(
+                ("time", f"{duration(self.seconds)} on this machine, without loading models{self._not_timed()}")
+            )
         width = max(len(name) for name, _ in lines)
         return "\n".join(f"{name.ljust(width)}  {text}" for name, text in lines)
+
+    def _not_timed(self) -> str:
+        """What is missing in the time."""
+        parts = [w.columns[0] if w.seconds is None else f"learning {w.columns[0]}" for w in self.work if w.learns]
+        return f" and without {', '.join(parts)}" if parts else ""
 
 
 def plan(
@@ -122,7 +136,8 @@ def plan(
 ) -> Plan:
     """What scoring and selecting would compute. Nothing is written.
 
-    A scorer that asks a server is not timed: what it would send is counted instead, and nothing is sent.
+    A scorer that asks a server is not timed: what it would send is counted instead, and nothing is sent. Of one that
+    learns from the pool first, such as a gate, the embedding is timed, and nothing is learned.
 
     Timing loads the models and scores a random sample, doubled until it takes two seconds or is 512 rows; the strategy
     is tried on at most 4,000 rows (columns that are not there yet are replaced by clustered random vectors and random
@@ -164,8 +179,14 @@ def plan(
     for scorer in todo:
         columns = tuple(n for n in written(scorer) if not n.endswith("_status"))
         sends = _sent(scorer, dataset) if hasattr(scorer, "forecast") else None
-        seconds, rows = _timed(scorer, dataset, seed, sampled) if timed and sends is None else (None, 0)
-        work.append(Work(brief(scorer), columns, len(dataset), seconds, rows, sends))
+        learns = learning_of(scorer, len(dataset))
+        seconds: float | None = None
+        rows = 0
+        if timed and learns is not None:
+            seconds, rows = embedding_seconds(scorer, dataset, seed)
+        elif timed and sends is None:
+            seconds, rows = _timed(scorer, dataset, seed, sampled)
+        work.append(Work(brief(scorer), columns, len(dataset), seconds, rows, sends, learns))
     used = tuple(n for n in needs if n in dataset.column_names)
     arrays = [_array(n, dataset, todo) for n in (needs or there - set(dataset.column_names))]
     picking = None

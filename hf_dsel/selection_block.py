@@ -113,10 +113,14 @@ class SelectionBlock:
         """What `find_copies` is asked for; None where copies may stay."""
         return dedup_options(self.dedup, self.rule)
 
+    def gates(self, column_names: list[str]) -> dict[str, Any]:
+        """The columns that `gate` reads, and what makes each."""
+        return {**gate_columns(self.gate, column_names)}
+
     def all_scorers(self, column_names: list[str]) -> list[Any]:
         """The scorers asked for, and the defaults of the columns that the strategy reads and nobody makes."""
         made = {name for scorer in self.first_scorers for name in written(scorer)} | set(column_names)
-        needed = {**gate_columns(self.gate, column_names), **self.rule.needs()}
+        needed = {**self.gates(column_names), **self.rule.needs()}
         return self.first_scorers + [s for n, s in needed.items() if n not in made and s is not None]
 
     @cached_property

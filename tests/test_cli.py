@@ -168,6 +168,34 @@ def test_a_dry_run_says_what_a_fraction_is_a_fraction_of(place, tiny_qwen2, caps
     assert f"considered: at most {rows} rows; fraction=0.5 is of those, at most " in capsys.readouterr().out
 
 
+def test_a_dry_run_names_the_gate(place, tiny_bert, capsys):
+    pytest.importorskip("lightgbm", reason="pip install lightgbm")
+    texts = {"instruction": [f"Say {i}." for i in range(310)], "output": [f"It is {i}." for i in range(310)]}
+    Dataset.from_dict(texts).to_parquet("many.parquet")
+    assert run(f"select many.parquet --strategy random -k 9 --gate --scorer Gate:embedder={tiny_bert} --dry-run") == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "gate, gate_reason of 310 rows",
+        f"Gate(embedder='{tiny_bert}')",
+        "first, from 310 rows, with the embedder",
+        "without learning gate",
+        "gate: how many rows stay is known when it has learned",
+    ):
+        assert text in printed
+    assert "nothing; every column is there" not in printed
+    judged = Dataset.from_parquet("pool.parquet").add_column("gate", [0.9, 0.1] * 20)
+    judged.to_parquet("judged.parquet")
+    few = "select judged.parquet --strategy random --gate 0.5 --where quality<3 --dry-run"
+    stay = sum(i % 11 < 3 and i % 2 == 0 for i in range(40))
+    of = sum(i % 11 < 3 for i in range(40))
+    assert run(f"{few} -k 30") == 0
+    assert f"gate: {stay} of {of} rows stay, too few for k=30" in capsys.readouterr().out
+    assert run(f"{few} --fraction 0.5") == 0
+    printed = capsys.readouterr().out
+    assert f"gate: {stay} of {of} rows stay; fraction=0.5 is of those, about {round(stay / 2)}" in printed
+    assert printed.count("fraction=0.5") == 1
+
+
 def test_pairs_are_written_for_dpo(place, capsys):
     turns = [[{"role": "user", "content": f"Q{i}"}, {"role": "assistant", "content": f"A{i}"}] for i in range(9)]
     bad = [[turn[0], {"role": "assistant", "content": "no"}] for turn in turns]

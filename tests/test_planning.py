@@ -107,3 +107,22 @@ def test_messages_of_all_pairs_are_stated_where_they_are_passed():
     assert passed.largest.shape == (60, 60) and passed.largest.bytes == 60 * 60 * 4
     for options in ({}, {"preference": "median", "neighbours": 8}):
         assert plan(rows, "pibe", k=5, iterations=3, **options).largest.shape == (60, 4)
+
+
+def test_what_learns_first_is_announced_and_only_its_embedding_is_timed(tiny_bert):
+    pytest.importorskip("lightgbm", reason="pip install lightgbm")
+    gate = hf_dsel.Gate(tiny_bert, learn_from=300)
+    found = plan(pool(400), "random", scorers=[gate], k=5)
+    [work] = found.work
+    assert work.columns == ("gate", "gate_reason") and work.rows == 400 and gate.learned is None
+    assert str(work.learns) == f"first, from 300 of the 400 rows, with the embedder {tiny_bert}"
+    assert 0 < work.seconds < 60 and work.seconds + found.picking_seconds == found.seconds
+    assert "of embedding, timed on " in str(found)
+    assert "without loading models and without learning gate" in str(found) and "nothing" not in str(found)
+    alone = plan(pool(400), scorers=[hf_dsel.Gate(embedder=None)])
+    assert alone.work[0].seconds is None and alone.seconds is None
+    assert "first, from 400 rows, by text statistics alone" in str(alone) and "time" not in str(alone)
+    both = plan(pool(400), scorers=[hf_dsel.Gate(embedder=None), Length()])
+    assert both.seconds is not None and "without loading models and without gate" in str(both)
+    with pytest.raises(ValueError, match="Gate learns from at least 300 rows, and the dataset has 40; go without"):
+        plan(pool(40), scorers=[hf_dsel.Gate(embedder=None)], timed=False)
