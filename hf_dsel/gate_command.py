@@ -29,8 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--save", metavar="FILE", help="write what was learned, for other pools (.safetensors)")
     group.add_argument("--embedder", metavar="MODEL", help="a sentence encoder, a Hub id or a folder (default: "
                        "sentence-transformers/all-MiniLM-L6-v2)")  # fmt: skip
-    group.add_argument("--text-only", action="store_true", help="no embedder: fast, and blind to answers that belong "
-                       "to another question")  # fmt: skip
+    group.add_argument("--text-only", action="store_true", help="no embedder: fast, and it sees less well which "
+                       "answers belong to another question")  # fmt: skip
     group.add_argument("--embedding", metavar="COLUMN", help="the embedder's vectors of the instructions, to read "
                        "instead of computing them")  # fmt: skip
     group.add_argument("--response-embedding", metavar="COLUMN", help="the same of the responses")
@@ -60,7 +60,8 @@ def gate(options: dict[str, Any]) -> int:
     out = free_folder(options) if "out" in options else None
     made = _gate(options)
     dataset = opened(options)
-    if {"gate", "rejected_gate"} & set(dataset.column_names):
+    there = {"gate", "rejected_gate"} & set(dataset.column_names)
+    if there:
         clash = [name for name in ("learn_from", *READING, "text_only", "save") if name in options]
         if clash and made.learned is None:
             raise BadConfig(
@@ -75,8 +76,8 @@ def gate(options: dict[str, Any]) -> int:
     judged, _ = with_gate(dataset, made if made.learned else None, cache_dir=options.get("cache_dir"))
     if not is_main_process():
         return 0
-    rest = {name: options[name] for name in ("threshold", "examples", "seed") if name in options}
-    report = gate_report(judged, made if made.learned else None, **rest)
+    shown = {name: options[name] for name in ("threshold", "examples", "seed") if name in options}
+    report = gate_report(judged, made if made.learned else None, **shown)
     show(report)
     if page is not None:
         report.save_html(page, title=f"The gate on {options['dataset']}")
@@ -85,8 +86,11 @@ def gate(options: dict[str, Any]) -> int:
         write_rows(judged, out)
         write_provenance(judged, out)
         show(f"\nwrote {out / DATA}: {count(len(judged), 'row')} with their probabilities")
-    place = shlex.quote(str(out or options["dataset"]))
-    show(f"\nchoose among the rest: hf-dsel select {place} --gate --strategy NAME --k ROWS --out DIR")
+    place = out or (options["dataset"] if there else None)
+    first = "add --out DIR here, then " if place is None else ""
+    lowest = f" {report.line:.3g}" if report.default is None or "threshold" in options else ""
+    rest = f"hf-dsel select {shlex.quote(str(place or 'DIR'))} --gate{lowest} --strategy NAME --k ROWS --out SUBSET"
+    show(f"\nchoose among the rest: {first}{rest}")
     return 0
 
 

@@ -18,6 +18,8 @@ from hf_dsel.card_markdown import visible
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 Said = tuple[str, str]  # who says it, and the text
+SIDES = ("chosen", "rejected")
+ANSWERS = ("assistant", "response", "text", *SIDES)
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,15 @@ def in_lines(example: Example, width: int) -> list[str]:
                    →  la la la la l…la la la
     """
     head = f"    row {example.row:,}  {example.sound:.3f}  "
-    answers = [text for who, text in example.said if who in ("assistant", "response", "text", example.side)]
+    answers = [(who, text) for who, text in example.said if who in ANSWERS and example.side in (None, who)]
     asked = [text for who, text in example.said if who in ("user", "instruction", "prompt")]
-    note = f"({example.side}) " if example.side else f"(the last of {len(answers)}) " if len(answers) > 1 else ""
     room = max(20, width - len(head))
     lines = [f"{head}{on_a_line(asked[-1], room)}" if asked else head.rstrip()]
-    if answers:
-        lines.append(f"{'→  '.rjust(len(head))}{note}{on_a_line(answers[-1], max(20, room - len(note)))}")
+    last = dict(answers)  # of a pair one a side
+    for who, text in last.items():
+        more = len(answers) > len(last)
+        note = f"({who}) " if who in SIDES else f"(the last of {len(answers)}) " if more else ""
+        lines.append(f"{'→  '.rjust(len(head))}{note}{on_a_line(text, max(20, room - len(note)))}")
     return lines
 
 

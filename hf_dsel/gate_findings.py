@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from datasets import Dataset
 
-from hf_dsel.columns import BadColumn, first, read_column
+from hf_dsel.columns import BadColumn, read_column
 from hf_dsel.corruptions import CORRUPTIONS
 from hf_dsel.gate_examples import Doubles, Ints
+from hf_dsel.narrowing import check_probabilities
 from hf_dsel.scorers.gate import Gate
 
 FEWEST_COPIES = 10  # of a kind, for its AUC
@@ -65,7 +66,7 @@ class Judged:
     @classmethod
     def of(cls, dataset: Dataset, names: Sequence[str]) -> Judged:
         """The columns of a gate, one for each side."""
-        values = np.stack([_probabilities(dataset, name) for name in names])
+        values = np.stack([probabilities(dataset, name) for name in names])
         side = np.argmin(values, axis=0)  # NaN counts as the smallest
         sound = values.min(axis=0)
         words = {UNKNOWN: 0}
@@ -84,19 +85,15 @@ class Judged:
         return cls(sound, side, codes[side, rows], list(words), named)
 
 
-def _probabilities(dataset: Dataset, name: str) -> Doubles:
-    """The column, NaN where there is no value."""
+def probabilities(dataset: Dataset, name: str) -> Doubles:
+    """A column of probabilities, NaN where there is none.
+
+    Raises:
+        TypeError, ValueError: a column that no gate wrote.
+    """
+    check_probabilities(dataset, [name])
     column = read_column(dataset, name)
-    if column.values.ndim != 1 or column.values.dtype == object:
-        raise BadColumn(f"column {name!r} holds no numbers; a gate writes the probability that a row is sound")
-    values = np.where(column.valid, column.values, np.nan)
-    wrong = np.flatnonzero((values < 0) | (values > 1))
-    if len(wrong):
-        raise BadColumn(
-            f"column {name!r} holds numbers outside [0, 1], first {first(wrong)}; a gate writes probabilities. Remove "
-            "or rename it to have them computed."
-        )
-    return values
+    return np.where(column.valid, column.values, np.nan)
 
 
 def _words(dataset: Dataset, name: str, known: dict[str, int]) -> Ints:

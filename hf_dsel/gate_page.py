@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hf_dsel.card_markdown import visible
-from hf_dsel.gate_examples import Example, Said
+from hf_dsel.gate_examples import Example, Said, on_a_line
 from hf_dsel.narrowing import MOST_JUNK
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ START, END = 500, 250  # characters of a text that are always shown
 FOLDED, OF_A_ROW = 10_000, 40_000  # characters that can be unfolded, of a text and of all texts of a row
 AT_ENDS, BETWEEN = 3, 60  # messages of a conversation that are always shown at each end; that can be unfolded
 BINS = 10
+NAME = 120  # characters of a name
 WEAK = 0.7  # AUC below which a kind is hardly seen
 
 
@@ -48,19 +49,25 @@ def page(report: GateReport, title: str) -> str:
     few, sentence = report.headline()
     found = _template().render(
         report=report,
-        title=title,
+        title=name_of(title),
         few=few,
         sentence=sentence,
         bins=_bins(report),
         cuts=cuts,
         kinds=kinds,
         shown={group.reason: i for i, group in enumerate(report.groups)},
-        weak=[kind.name for kind in report.kinds if kind.auc is not None and kind.auc < WEAK],
+        weak=", ".join(name_of(kind.name) for kind in report.kinds if kind.auc is not None and kind.auc < WEAK),
         most_junk=MOST_JUNK,
         texts=texts_of,
-        at_ends=AT_ENDS,
+        name=name_of,
+        talks=any(sum(who == "assistant" for who, _ in example.said) > 1 for example in _examples(report)),
     )
     return visible(found)
+
+
+def name_of(text: str) -> str:
+    """A name or a reason, on a line."""
+    return on_a_line(text, NAME)
 
 
 def texts_of(example: Example) -> tuple[list[Text], list[Text], list[Text], int, int]:
@@ -88,6 +95,11 @@ def _text(who: str, text: str, room: int) -> Text:
         return Text(who, text)
     middle = text[START:-END]
     return Text(who, text[:START], middle[:room], len(middle[room:]), text[-END:])
+
+
+def _examples(report: GateReport) -> list[Example]:
+    of_kinds = [e for group in report.groups for part in (group.worst, group.below, group.above) for e in part]
+    return [*of_kinds, *report.control]
 
 
 def _bins(report: GateReport) -> list[dict[str, Any]]:

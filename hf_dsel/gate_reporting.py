@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from datasets import Dataset, Features
 
 from hf_dsel.bank_report import table
 from hf_dsel.gate_examples import Doubles, Example, Group, around, in_lines, on_a_line, picked
-from hf_dsel.gate_findings import Cut, Judged, Kind, cut_at, kinds_of
+from hf_dsel.gate_findings import Cut, Judged, Kind, cut_at, kinds_of, probabilities
 from hf_dsel.junk_share import cut_for
 from hf_dsel.narrowing import MOST_JUNK, gate_columns
 from hf_dsel.progress import count
@@ -23,6 +23,7 @@ from hf_dsel.scoring import score
 
 LINES = (0.1, 0.25, 0.5, 0.75, 0.9)  # thresholds in the table, beside the one of gate=True
 SHOWN = 8  # kinds with examples in the terminal; the page has all
+FLIPPED = "gate_flipped"  # the column of the probability that chosen and rejected are in each other's place
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,8 @@ class GateReport:
     none. `problems`: how many rows have none, by reason. `default`: the threshold that `gate=True` takes, None where
     even the soundest rows are too likely junk. `line`: the threshold that the examples are around. `share`: of junk
     among the answers that the gate learned from, with its 95 % interval, and `learned_from` how many rows that were;
-    None without the gate itself.
+    None without the gate itself. `flipped`: how many pairs look flipped by the column `gate_flipped`, None without it,
+    and `flips` the surest ones; their `sound` is the probability that they are not.
     """
 
     sound: Doubles
@@ -46,6 +48,8 @@ class GateReport:
     learned_from: int | None
     groups: tuple[Group, ...]
     control: tuple[Example, ...]
+    flipped: int | None = None
+    flips: tuple[Example, ...] = ()
 
     @property
     def judged(self) -> int:
@@ -95,6 +99,9 @@ class GateReport:
         if len(self.groups) > SHOWN:
             more = ", ".join(on_a_line(group.reason, 30) for group in self.groups[SHOWN:])
             lines += ["", f"The page (--report) shows rows of these too: {more}"]
+        if self.flipped is not None:
+            surest = [replace(e, sound=1 - e.sound) for e in self.flips[:3]]
+            lines += ["", self.flips_in_words(), *(line for e in surest for line in in_lines(e, width))]
         return "\n".join(lines)
 
     def unjudged(self) -> list[str]:
@@ -102,6 +109,13 @@ class GateReport:
         n = sum(self.problems.values())
         found = [f"{count(n, 'row')} {'has' if n == 1 else 'have'} no probability, and any threshold drops them:"]
         return [*found, *(f"  {n:,} x {on_a_line(why, 90)}" for why, n in self.problems.items())] if n else []
+
+    def flips_in_words(self) -> str:
+        """A sentence on the pairs that look flipped."""
+        pairs = f"{count(self.flipped or 0, 'pair')} {'looks' if self.flipped == 1 else 'look'} flipped"
+        return (
+            f"{pairs}: chosen and rejected in each other's place ({FLIPPED} above 0.5). gate=True leaves those out too."
+        )
 
     def no_default(self) -> list[str]:
         """A line that says why there is no threshold for gate=True."""
@@ -148,7 +162,8 @@ def gate_report(
     which it decides about, and some kept rows for control.
 
     Args:
-        dataset: the pool, in any format that `hf_dsel.rows` reads. Of a preference pair the less sound side counts.
+        dataset: the pool, in any format that `hf_dsel.rows` reads. Of a preference pair the less sound side counts;
+            where it has a column `gate_flipped`, pairs that look flipped are shown too.
         gate: a gate; one that has not learned learns from this pool. Without it the columns that a gate wrote are read,
             and where there are none `Gate()` learns.
         threshold: the examples are around this probability; that of `gate=True` when left out, or 0.5 where there is
@@ -157,9 +172,9 @@ def gate_report(
         seed: of the draws among rows.
 
     Raises:
-        TypeError: not a Dataset.
+        TypeError: not a Dataset; a column `gate` without numbers.
         ValueError: an option out of range; columns that another gate wrote; what `Gate.fit` refuses.
-        UnknownFormat, MissingColumn, BadColumn: the columns cannot be read.
+        UnknownFormat, BadColumn: the columns cannot be read.
 
     >>> pool = Dataset.from_dict({"instruction": ["Sing!"] * 3, "output": ["La la.", "", "Tra la."],
     ...                           "gate": [0.99, 0.02, 0.98], "gate_reason": ["cut_short", "placeholder", "repeated"]})
@@ -191,13 +206,23 @@ def gate_report(
         return Example(i, float(sound[i]), judged.reasons[judged.reason[i]], said, side)
 
     found, controls = picked(dataset, groups, control, about)
+    flipped, flips = (None, ()) if FLIPPED not in dataset.column_names else _flips(dataset, 2 * examples, rng)
     junk = None if gate is None or gate.learned is None else gate.learned.junk
     return GateReport(
         sound, judged.problems, float(default) if np.isfinite(default) else None, float(line),
         tuple(cut_at(sound[known], x) for x in sorted(lowest)), kinds,
         None if junk is None else (junk.share, junk.low, junk.high),
-        None if gate is None or gate.learned is None else gate.learned.rows_used, found, controls,
+        None if gate is None or gate.learned is None else gate.learned.rows_used, found, controls, flipped, flips,
     )  # fmt: skip
+
+
+def _flips(dataset: Dataset, n: int, rng: np.random.Generator) -> tuple[int, tuple[Example, ...]]:
+    """How many pairs are more likely flipped than not, and the surest ones."""
+    right = 1 - probabilities(dataset, FLIPPED)
+    known = np.flatnonzero(np.isfinite(right))
+    surest = around(known, right, 0.5, n, rng)[0]
+    _, found = picked(dataset, [], surest, lambda i, said: Example(i, float(right[i]), "", said))
+    return int((right[known] < 0.5).sum()), found
 
 
 def check_options(threshold: float | None, examples: int) -> None:

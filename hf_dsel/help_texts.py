@@ -53,7 +53,7 @@ Example: look, then choose among the rest
   hf-dsel select judged --gate 0.5 --strategy random --k 3000 --out subset
 
 Learn once and judge another dataset of the same kind: --save kind.safetensors, and there --gate kind.safetensors.
-Without a model: --text-only, which misses most answers to other questions. Of a preference pair the less sound side
+Without a model: --text-only, which sees answers to other questions less well. Of a preference pair the less sound side
 counts. As a file, for --config: the long names of the flags, with _ for -.
 """
 

@@ -56,16 +56,21 @@ def test_what_it_prints_and_writes(place, capsys):
     assert run("gate pool.parquet --gate gate.safetensors --report --out out --examples 2") == 0
     printed = capsys.readouterr().out
     gate, pool = Gate.load("gate.safetensors"), Dataset.from_parquet("pool.parquet")
-    assert str(gate) == str(Gate.fit(pool, embedder=None))  # what --save wrote is what --text-only learned
+    assert gate.embedder is None and gate.learned.rows_used == len(pool) == 700
     report = hf_dsel.gate_report(pool, gate, examples=2)
-    assert str(report) in printed and "wrote gate.html" in printed and "hf-dsel select out --gate" in printed
+    assert (
+        str(report) in printed
+        and "wrote gate.html" in printed
+        and "rest: hf-dsel select out --gate --strategy" in printed
+    )
     rows = Dataset.from_parquet("out/train.parquet")
     np.testing.assert_allclose(rows["gate"][:], report.sound, atol=1e-6)
     report.save_html("own.html", title="The gate on pool.parquet")
     assert (place / "own.html").read_text() == (place / "gate.html").read_text()
     # again, from what was written: nothing is learned or computed, and the gate is known by the provenance
     assert run("gate out --threshold 0.5 --report half.html") == 0
-    assert "only the gate itself knows an interval" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "only the gate itself knows an interval" in printed and "hf-dsel select out --gate 0.5 --str" in printed
     assert run("gate out --gate gate.safetensors --examples 2") == 0
     assert str(report) in capsys.readouterr().out
     (kept,) = [cut.kept for cut in report.cuts if cut.lowest == report.default]

@@ -27,7 +27,7 @@ class Page(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.attributes, self.texts, self.inside = [], [], [], False
+        self.tags, self.attributes, self.texts, self.outside, self.inside = [], [], [], [], False
         self.feed(text)
         self.close()
 
@@ -45,6 +45,8 @@ class Page(HTMLParser):
     def handle_data(self, data):
         if self.inside:
             self.texts[-1] += data
+        elif self.tags[-1:] != ["style"]:
+            self.outside.append(data)
 
 
 def hostile():
@@ -75,6 +77,7 @@ def test_nothing_in_it_acts(tmp_path):
         assert any(shown in found for found in parsed.texts), one
     assert parsed.tags.count("body") == parsed.tags.count("html") == 1 and text.count("</body>") == 1
     assert list(tmp_path.iterdir()) == [tmp_path / "page.html"]
+    assert max(map(len, parsed.outside)) < 1_000  # names and reasons are cut
 
 
 def test_half_a_character_can_be_written(tmp_path):
@@ -130,6 +133,9 @@ def test_what_it_says(tmp_path):
 def test_pairs_say_which_side():
     rows = {"prompt": ["Which?"], "chosen": ["This."], "rejected": ["N/A"], "gate": [0.9], "rejected_gate": [0.1]}
     text = page(gate_report(Dataset.from_dict(rows), threshold=0.5), "pairs")
+    assert "look flipped" not in text
+    found = page(gate_report(Dataset.from_dict(rows | {"gate_flipped": [0.9]}), threshold=0.5), "pairs")
+    assert "1 pair looks flipped" in found and "flipped by <strong>0.900</strong>" in found
     assert "rejected, the less sound side" in text and "chosen, the less sound side" not in text
 
 

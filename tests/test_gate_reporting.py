@@ -148,9 +148,11 @@ def test_with_a_gate(pool, gate, tmp_path):
     assert all(kind.imitates for kind in report.kinds)
     printed = str(report)
     assert f"{gate.learned.junk.share:.1%} to be junk (95% interval: {gate.learned.junk.low:.1%}" in printed
-    other = Gate.fit(pool, embedder=None, seed=1)
+    foreign = pool.add_column("gate", sound)
     with pytest.raises(ValueError, match="a column 'gate' that this gate did not write. Remove it"):
-        gate_report(scored, other)
+        gate_report(foreign, gate)
+    with pytest.raises(ValueError, match="a column 'gate' that this gate did not write. Remove it"):
+        gate_report(scored, Gate(embedder=None))  # which would have to learn
 
 
 def test_vectors_from_columns(minilm, tmp_path):
@@ -183,6 +185,23 @@ def test_pairs():
     without = Dataset.from_dict({k: v for k, v in rows.items() if k != "rejected_gate"})
     with pytest.raises(ValueError, match="have the column 'gate' and no 'rejected_gate'"):
         gate_report(without)
+
+
+def test_labels_that_look_flipped():
+    flipped = [0.9, None, 0.2, 0.6, 0.5]
+    rows = {"prompt": list("abcde"), "chosen": ["yes"] * 5, "rejected": ["no"] * 5, "gate": [1.0] * 5,
+            "rejected_gate": [1.0] * 5}  # fmt: skip
+    assert gate_report(Dataset.from_dict(rows)).flipped is None
+    report = gate_report(Dataset.from_dict(rows | {"gate_flipped": flipped}))
+    assert report.flipped == 2 and [e.row for e in report.flips] == [0, 3]
+    assert [e.sound for e in report.flips] == pytest.approx([0.1, 0.4])
+    printed = str(report).splitlines()
+    at = next(i for i, line in enumerate(printed) if line.startswith("2 pairs look flipped"))
+    assert [" ".join(line.split()) for line in printed[at + 1 :]] == [
+        "row 0 0.900 a", "→ (chosen) yes", "→ (rejected) no", "row 3 0.600 d", "→ (chosen) yes", "→ (rejected) no"
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="'gate_flipped', whose values from 0 to 7 are no probabilities"):
+        gate_report(Dataset.from_dict(rows | {"gate_flipped": [7.0, 0, 0, 0, 0]}))
 
 
 def test_both_sides_are_judged_by_one_gate(pool, gate):
@@ -248,9 +267,9 @@ def test_errors(pool):
             gate_report(judged(), threshold=threshold)
     with pytest.raises(ValueError, match="examples=0; show from 1 to 100"):
         gate_report(judged(), examples=0)
-    with pytest.raises(hf_dsel.BadColumn, match="outside \\[0, 1\\], first 0, 1, 2, 3, 4, ...; a gate writes"):
+    with pytest.raises(ValueError, match="whose values from 57 to 57 are no probabilities; rename it"):
         gate_report(Dataset.from_list(clean(9)).add_column("gate", [57.0] * 9))
-    with pytest.raises(hf_dsel.BadColumn, match="'gate' holds no numbers"):
+    with pytest.raises(TypeError, match="reads the column 'gate', which holds no numbers; rename it"):
         gate_report(Dataset.from_list(clean(9)).add_column("gate", ["north"] * 9))
     with pytest.raises(TooLittle, match="at least 300 .*and here are 9 of 9"):
         gate_report(Dataset.from_list(clean(9)), Gate(embedder=None))
