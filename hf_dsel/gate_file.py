@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -15,14 +16,15 @@ from hf_dsel.gate_learning import Judge, Learned
 from hf_dsel.gate_turns import Acquaintance
 from hf_dsel.junk_share import JunkKinds
 from hf_dsel.ops.text_statistics import Familiar
+from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
 
 FORMAT = 1
 TABLES = ("trigrams", "words", "pairs")
 
 
-def to_bytes(learned: Learned, *, embedder: Embed | None = None, **kept: Any) -> bytes:
-    """The file's content. `embedder` and `kept` are options that loading gives back."""
+def to_bytes(learned: Learned, *, embedder: Embed | None = None, lm: CausalLM | None = None, **kept: Any) -> bytes:
+    """The file's content. `embedder`, `lm` and `kept` are options that loading gives back."""
     arrays: dict[str, Any] = {
         "weights": learned.junk.weights, "shift": learned.junk.shift, "at": learned.junk.at,
         "ratio": learned.junk.ratio, "scores": learned.scores, "broken_scores": learned.broken_scores,
@@ -42,7 +44,7 @@ def to_bytes(learned: Learned, *, embedder: Embed | None = None, **kept: Any) ->
     about = {
         "hf_dsel_gate": FORMAT, "names": learned.names, "rows_used": learned.rows_used, "judges": len(learned.judges),
         "junk": [learned.junk.share, learned.junk.low, learned.junk.high], "kept": kept,
-        "embedder": None if embedder is None else _described(embedder),
+        "embedder": None if embedder is None else _described(embedder), "lm": None if lm is None else _described(lm),
     }  # fmt: skip
     arrays["about"] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     return save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
@@ -82,10 +84,9 @@ def from_bytes(content: bytes, name: str) -> tuple[Learned, dict[str, Any]]:
     parts = arrays["scores"], arrays["broken_scores"], arrays["broken_kinds"], arrays["sound"]
     learned = Learned(tuple(judges), junk, tuple(about["names"]), about["rows_used"], *parts)
     embedder = None if about["embedder"] is None else Embed(**about["embedder"])
-    return learned, {"embedder": embedder, **about["kept"]}
+    lm = None if about.get("lm") is None else CausalLM(**about["lm"])
+    return learned, {"embedder": embedder, "lm": lm, **about["kept"]}
 
 
-def _described(embedder: Embed) -> dict[str, Any]:
-    from dataclasses import fields
-
-    return {f.name: getattr(embedder, f.name) for f in fields(embedder) if f.name not in ("on_rows", "device")}
+def _described(model: Embed | CausalLM) -> dict[str, Any]:
+    return {f.name: getattr(model, f.name) for f in fields(model) if f.name not in ("on_rows", "device")}

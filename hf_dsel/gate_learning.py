@@ -45,7 +45,7 @@ class Judge:
 
 
 def part_of(row: rows.Row) -> int:
-    """The part, 0 to 2 · FOLDS − 1, that a row belongs to by what it says: copies of a row are in one part."""
+    """The part, 0 to 2 · FOLDS − 1, of a row by what it says: copies of it are there too. Its fold: part mod FOLDS."""
     said = [[m.role, m.content] for m in row.turns[-1].prompt] + [t.response for t in row.turns] if row.turns else ""
     text = json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % (2 * FOLDS)
@@ -75,7 +75,7 @@ class Learned:
 def learn(
     read: Sequence[rows.Row],
     corruptions: Sequence[Corruption],
-    embed: Callable[[Turns], tuple[Floats, Floats] | None],
+    measure: Callable[[Turns], Measured],
     *,
     seed: int,
     say: Callable[[str], None] = lambda _: None,
@@ -90,10 +90,10 @@ def learn(
     parts = np.asarray([part_of(row) for row in read], np.int64)
     turns = Turns.of(read)
     say(f"measuring {len(turns):,} turns")
-    own = Measured.of(turns, embed(turns))
+    own = measure(turns)
     copies, kind, source = _copies(read, parts, corruptions, _neighbours(turns, own, parts), seed)
     say(f"measuring {len(copies):,} corrupted copies")
-    broken = Measured.of(copies, embed(copies))
+    broken = measure(copies)
     own_part, broken_part = parts[turns.row], parts[source]
     judges: list[Judge] = []
     for number in range(2 * FOLDS):
@@ -107,7 +107,7 @@ def learn(
         say(f"judge {number + 1} of {2 * FOLDS} has learned")
     scores = cross_scores(judges, own, turns, own_part)
     broken_scores = cross_scores(judges, broken, copies, broken_part)
-    junk = junk_kinds(scores, broken_scores, kind, seed=seed)
+    junk = junk_kinds(scores, broken_scores, kind, rows=turns.row, made_from=source, seed=seed)
     names = tuple(c.__name__ for c in corruptions)
     of_copies = told(broken_scores)
     return Learned(tuple(judges), junk, names, len(read), told(scores), of_copies, kind, junk.sound(scores))
@@ -143,18 +143,21 @@ def _trees(numbers: Floats, labels: Ints, classes: int, seed: int) -> Any:
 
 
 def _neighbours(turns: Turns, measured: Measured, parts: Ints) -> dict[int, Ints]:
-    """Row → the rows of its part with the most similar instructions; without embeddings nothing."""
+    """Row → the rows of its fold with the most similar instructions; without embeddings nothing.
+
+    A judge sees none of the rows of the folds that it judges, so copies borrow from their own fold.
+    """
     if measured.vectors is None:
         return {}
     found: dict[int, Ints] = {}
     first = np.unique(turns.row, return_index=True)[1]
-    for part in range(2 * FOLDS):
-        at = first[parts[turns.row[first]] == part]
+    for fold in range(FOLDS):
+        at = first[parts[turns.row[first]] % FOLDS == fold]
         at = at[np.linalg.norm(measured.vectors[0][at], axis=1) > 0.5]
         if len(at) <= NEAREST:
             continue
         vectors = measured.vectors[0][at]
-        for start in range(0, len(at), 512):  # 512 x rows of the part, 4 MiB for 2,000
+        for start in range(0, len(at), 512):  # 512 x rows of the fold, 8 MiB for 4,000
             close = vectors[start : start + 512] @ vectors.T
             close[np.arange(len(close)), np.arange(start, start + len(close))] = -2.0
             best = np.argpartition(-close, NEAREST, axis=1)[:, :NEAREST]
@@ -187,7 +190,7 @@ def _copies(
     """Corrupted copies: the turns that changed, their corruption, and the row that each was made from."""
     rng = np.random.default_rng(seed)
     messages = [_messages(row) for row in read]
-    usable = [np.flatnonzero((parts == p) & np.asarray([len(m) > 0 for m in messages])) for p in range(2 * FOLDS)]
+    usable = [np.flatnonzero((parts % FOLDS == p) & np.asarray([len(m) > 0 for m in messages])) for p in range(FOLDS)]
     asked, before, said, kind, source = [], [], [], [], []
     total = max(1, sum(len(part) for part in usable))
     a_row = max(COPIES, LEAST_COPIES * len(corruptions) / total)

@@ -55,8 +55,8 @@ class Turns:
 class Measured:
     """The numbers of some turns that no pool is needed for, and what the others are computed from.
 
-    `fixed`: float32 (turns, numbers). `left`, `right`: the texts of instructions and responses. `vectors`: unit
-    embeddings of both, or None.
+    `fixed`: float32 (turns, numbers), NaN where a model has none. `left`, `right`: the texts of instructions and
+    responses. `vectors`: unit embeddings of both, or None.
     """
 
     fixed: Floats
@@ -65,8 +65,8 @@ class Measured:
     vectors: tuple[Floats, Floats] | None
 
     @classmethod
-    def of(cls, turns: Turns, vectors: tuple[Floats, Floats] | None) -> Measured:
-        """Measure the turns."""
+    def of(cls, turns: Turns, vectors: tuple[Floats, Floats] | None, likelihoods: Floats | None = None) -> Measured:
+        """Measure the turns; `likelihoods` are numbers of a causal LM, `turns x some`."""
         left, right, before = (Texts.of(t) for t in (turns.instructions, turns.responses, turns.histories))
         asked, _ = text_statistics(left, turns.instructions)
         said, _ = text_statistics(right, turns.responses)
@@ -74,6 +74,8 @@ class Measured:
         parts.append(np.asarray([[len(history) > 0] for history in turns.histories], np.float32).reshape(-1, 1))
         if vectors is not None:
             parts.append(_cosine(*vectors))
+        if likelihoods is not None:
+            parts.append(likelihoods)
         return cls(np.concatenate(parts, 1), left, right, vectors)
 
     def take(self, at: npt.NDArray[np.int64], instructions: Sequence[str], responses: Sequence[str]) -> Measured:

@@ -124,9 +124,13 @@ class Embed:
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(self.model, self.revision, self.trust_remote_code)
 
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer."""
+        return self._checkpoint.tokenizer()
+
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """The new columns for a batch of rows, in order."""
-        tokenizer = self._checkpoint.tokenizer()
+        tokenizer = self.tokenizer()
         texts = [self._texts(row, tokenizer) for row in rows.read(batch, side=self.side)]
         wanted = [(i, j) for i, of_row in enumerate(texts) for j, text in enumerate(of_row) if text.reason is None]
         found = self._embed([texts[i][j] for i, j in wanted], [i for i, _ in wanted], len(texts), tokenizer)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,15 +21,17 @@ from hf_dsel.corruptions import CORRUPTIONS, Corruption
 from hf_dsel.extras import need
 from hf_dsel.gate_file import from_bytes, to_bytes
 from hf_dsel.gate_learning import Learned, cross_scores, learn, part_of, told
+from hf_dsel.gate_models import LM_COLUMNS, Likelihoods, Vectors
 from hf_dsel.gate_turns import Measured, Turns
 from hf_dsel.progress import count, say
 from hf_dsel.rows import text_columns
 from hf_dsel.scorers import options
+from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
 
-ALGORITHM = 1
+ALGORITHM = 2
 FEWEST = 300
-CHECKED = 8
+FEWEST_ANSWERS = 30
 Floats = npt.NDArray[np.float32]
 
 
@@ -63,6 +67,9 @@ class Gate:
 
     Args:
         embedder: a sentence encoder, as a model or an `Embed`; None learns from text statistics alone.
+        lm: a causal LM, as a model or a `CausalLM`: how likely it finds an answer, with its instruction and alone. Its
+            columns are read where they are all there, and else computed; the corrupted copies are always scored, about
+            1.5 for each row that is learned from. Off by default: it takes hours without a GPU.
         corruptions: functions that break a row, each a kind of junk.
         embedding, response_embedding: columns with the embedder's vectors of instruction and response, which are read
             instead of computing them where rows have one turn. A few are compared with the embedder first.
@@ -72,7 +79,8 @@ class Gate:
 
     Raises:
         ValueError: an option outside its range; a column that holds other vectors.
-        TooLittle: fewer than 300 rows with an answer.
+        TooLittle: fewer than 300 different rows with an answer, or than 30 different answers.
+        CannotTell: the embedder does not know the language, or cannot tell an answer from the answer to something else.
         NotFitted: called on a batch before it has learned.
 
     Source: ours; negatives by rule are UniEval's idea (Zhong et al. 2022; survey §3.2). The estimate of the share:
@@ -84,6 +92,7 @@ class Gate:
 
     embedder: str | Embed | None = "sentence-transformers/all-MiniLM-L6-v2"
     _: KW_ONLY
+    lm: str | CausalLM | None = None
     corruptions: Sequence[Corruption] = CORRUPTIONS
     embedding: str | None = None
     response_embedding: str | None = None
@@ -92,6 +101,7 @@ class Gate:
     side: rows.Side = "chosen"
     learned: Learned | None = field(default=None, init=False, repr=False)
     on_rows: Callable[[int], None] | None = field(default=None, repr=False)
+    _models: _Models | None = field(default=None, init=False, repr=False)  # what they said of the rows learned from
 
     def __post_init__(self) -> None:
         options.check_shared(self)
@@ -122,21 +132,32 @@ class Gate:
         at = np.arange(len(dataset))
         if len(dataset) > self.learn_from:
             at = np.sort(np.random.default_rng(self.seed).choice(len(dataset), self.learn_from, replace=False))
-        names = [*text_columns(dataset.column_names), *self._vector_columns()]
+        names = [*text_columns(dataset.column_names), *self._model_columns(dataset.column_names)]
         batch = dataset.with_format(None).select_columns(names).select(at)[:]
         read = rows.read(batch, side=self.side)
-        answered = sum(any(t.response for t in row.turns) for row in read)
-        if answered < FEWEST:
+        turns = Turns.of(read)
+        said = [j for j, text in enumerate(turns.responses) if text.strip()]
+        answered = len(np.unique(turns.row[said]))
+        different = len({(turns.instructions[j], turns.responses[j]) for j in said})
+        if min(answered, different) < FEWEST:
+            there = f"{answered:,} of {len(dataset):,}" + (f", {different:,} different" if different < answered else "")
             raise TooLittle(
-                f"the gate learns from at least {FEWEST} rows with an answer, and here are {answered:,} of "
-                f"{len(dataset):,}. Fit it on a larger pool of the same kind, Gate.fit(larger), or go without a gate."
+                f"the gate learns from at least {FEWEST} different rows with an answer, and here are {there}. Fit it "
+                "on a larger pool of the same kind, Gate.fit(larger), or go without a gate."
+            )
+        if (answers := len(set(turns.responses))) < FEWEST_ANSWERS:
+            raise TooLittle(
+                f"the {answered:,} answers here are only {answers} different texts, and the gate learns from at least "
+                f"{FEWEST_ANSWERS}: among so few it cannot tell a wrong one. Go without a gate."
             )
         say(f"the gate learns from {count(len(read), 'row')}")
-        vectors = _Vectors(self)
-        vectors.learn_columns(Turns.of(read), batch)
-        learned = learn(read, self.corruptions, vectors.of, seed=self.seed, say=say)
+        models = _Models(self)
+        models.learn_columns(turns, batch, read)
+        if models.vectors is not None:
+            models.vectors.check_known(turns)
+        learned = learn(read, self.corruptions, models.measured, seed=self.seed, say=say)
         made = replace(self)
-        made.learned = learned
+        made.learned, made._models = learned, models.of_turns(turns)
         say(str(made).splitlines()[0])
         return made
 
@@ -175,7 +196,8 @@ class Gate:
         named = {"embedding": self.embedding, "response_embedding": self.response_embedding, "side": self.side}
         digest = None if self.learned is None else hashlib.sha256(to_bytes(self.learned)).hexdigest()[:16]
         names = [corruption.__name__ for corruption in self.corruptions]
-        rest = {"learn_from": self.learn_from, "seed": self.seed, "corruptions": names, "learned": digest}
+        lm = self._lm.settings() if self._lm is not None else None
+        rest = {"lm": lm, "learn_from": self.learn_from, "seed": self.seed, "corruptions": names, "learned": digest}
         return {"scorer": "Gate", "algorithm": ALGORITHM, "embedder": embedder, **named, **rest}
 
     def joined(self, other: Any) -> Self | None:
@@ -189,8 +211,9 @@ class Gate:
         missing = [name for name in self._vector_columns() if name not in column_names]
         if missing:
             raise ValueError(f"no column {missing[0]!r}; the dataset has {sorted(column_names)}")
-        if self._embed is not None:
-            self._embed.check(column_names)
+        for model in (self._embed, self._lm):
+            if model is not None:
+                model.check(column_names)
 
     def __call__(self, batch: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
         """The new columns for a batch of rows, in order."""
@@ -198,8 +221,8 @@ class Gate:
             raise NotFitted("this gate has not learned yet: gate = Gate.fit(pool), then pool.map(gate, batched=True)")
         read = rows.read(batch, side=self.side)
         turns = Turns.of(read)
-        vectors = _Vectors(self)
-        vectors.learn_columns(turns, batch)
+        models = _Models(self) if self._models is None else self._models.continued()
+        models.learn_columns(turns, batch, read)
         sound: list[float | None] = [None] * len(read)
         reason: list[str | None] = [None] * len(read)
         status = ["ok"] * len(read)
@@ -207,7 +230,7 @@ class Gate:
             status[i] = problem
         if len(turns):
             parts = np.asarray([part_of(row) for row in read], np.int64)[turns.row]
-            scores = cross_scores(self.learned.judges, Measured.of(turns, vectors.of(turns)), turns, parts)
+            scores = cross_scores(self.learned.judges, models.measured(turns), turns, parts)
             found, kinds = self.learned.junk.sound(scores), self.learned.junk.kind(scores)
             for j in np.lexsort((-told(scores), -found)):  # the least sound turn comes last and stays
                 i = int(turns.row[j])
@@ -223,7 +246,7 @@ class Gate:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.write_bytes(to_bytes(self.learned, embedder=self._embed, side=self.side, seed=self.seed))
+        temporary.write_bytes(to_bytes(self.learned, embedder=self._embed, lm=self._lm, side=self.side, seed=self.seed))
         temporary.replace(target)
 
     @classmethod
@@ -245,84 +268,78 @@ class Gate:
         return gate
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name not in ("learned", "on_rows")}
+        state = {name: value for name, value in self.__dict__.items() if name not in ("learned", "on_rows", "_models")}
         return {"algorithm": ALGORITHM, "options": state,
                 "learned": None if self.learned is None else to_bytes(self.learned)}  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         learned = None if state["learned"] is None else from_bytes(state["learned"], "a pickled gate")[0]
-        self.__dict__.update(state["options"], learned=learned, on_rows=None)
+        self.__dict__.update(state["options"], learned=learned, on_rows=None, _models=None)
+
+    @property
+    def _prefix(self) -> str:
+        return "rejected_" if self.side == "rejected" else ""
 
     @property
     def _column(self) -> str:
-        return "rejected_gate" if self.side == "rejected" else "gate"
+        return f"{self._prefix}gate"
 
     @property
     def _embed(self) -> Embed | None:
         return Embed(self.embedder) if isinstance(self.embedder, str) else self.embedder
 
+    @property
+    def _lm(self) -> CausalLM | None:
+        return CausalLM(self.lm, columns=LM_COLUMNS) if isinstance(self.lm, str) else self.lm
+
     def _vector_columns(self) -> list[str]:
         return [name for name in (self.embedding, self.response_embedding) if name is not None]
 
+    def _model_columns(self, names: Sequence[str]) -> list[str]:
+        return self._vector_columns() + ([] if self._lm is None else Likelihoods(self._lm, self._prefix).columns(names))
 
-class _Vectors:
-    """Unit vectors of texts, from columns where they are there, else by the embedder, each text once."""
+
+class _Models:
+    """The models of a gate and what they have said so far."""
 
     def __init__(self, gate: Gate) -> None:
-        self.embed, self.gate = gate._embed, gate
-        self.known: dict[str, Floats] = {}
+        self.vectors = None if gate._embed is None else Vectors(gate._embed, gate.embedding, gate.response_embedding)
+        self.likelihoods = None if gate._lm is None else Likelihoods(gate._lm, gate._prefix)
 
-    def learn_columns(self, turns: Turns, batch: Mapping[str, Sequence[Any]]) -> None:
-        """Take the vectors of rows with one turn from the columns, after comparing a few with the embedder's."""
-        alone = np.bincount(turns.row, minlength=1) == 1 if len(turns) else np.zeros(0, bool)
-        for column, texts in (
-            (self.gate.embedding, turns.instructions),
-            (self.gate.response_embedding, turns.responses),
-        ):
-            if column is None:
-                continue
-            values = batch[column]
-            there = [j for j, i in enumerate(turns.row) if alone[i] and values[i] is not None and texts[j].strip()]
-            found = {texts[j]: np.asarray(values[turns.row[j]], np.float32) for j in there}
-            self._compare(column, dict(list(found.items())[:CHECKED]))
-            self.known.update(found)
+    def learn_columns(self, turns: Turns, batch: Mapping[str, Sequence[Any]], read: Sequence[rows.Row]) -> None:
+        """Take what they said of these rows from the columns that hold it."""
+        if self.vectors is not None:
+            self.vectors.learn_columns(turns, batch)
+        if self.likelihoods is not None:
+            self.likelihoods.learn_columns(turns, batch, read)
 
-    def _compare(self, column: str, some: Mapping[str, Floats]) -> None:
-        own = self._embedded(list(some))
-        for text, mine, theirs in zip(some, own, some.values(), strict=True):
-            same = len(mine) == len(theirs)
-            cosine = float(mine @ theirs / max(float(np.linalg.norm(theirs)), 1e-9)) if same else 0.0
-            if cosine < 0.97:
-                raise ValueError(
-                    f"the column {column!r} holds other vectors than the embedder {self.gate.embedder!r} makes "
-                    f"({'cosine ' + format(cosine, '.2f') if same else f'{len(theirs)} numbers, not {len(mine)}'} for "
-                    f"{text[:60]!r}). Name the column that it made, its model as embedder=, or no column."
-                )
+    def of_turns(self, turns: Turns) -> _Models:
+        """The same, with what they said of these turns alone."""
+        made = copy(self)
+        if self.vectors is not None:
+            made.vectors, known = copy(self.vectors), self.vectors.known
+            made.vectors.known = {t: known[t] for t in (*turns.instructions, *turns.responses) if t in known}
+        if self.likelihoods is not None:
+            made.likelihoods, said = copy(self.likelihoods), self.likelihoods.known
+            pairs = zip(turns.instructions, turns.responses, strict=True)
+            made.likelihoods.known = {pair: said[pair] for pair in pairs if pair in said}
+        return made
 
-    def of(self, turns: Turns) -> tuple[Floats, Floats] | None:
-        """The vectors of instructions and responses; zeros for a text that has none."""
-        if self.embed is None:
-            return None
-        new = sorted({t for t in (*turns.instructions, *turns.responses) if t.strip() and t not in self.known})
-        self.known.update(zip(new, self._embedded(new), strict=True))
-        width = len(next(iter(self.known.values()))) if self.known else 1
-        nothing = np.zeros(width, np.float32)
-        left, right = (
-            np.stack([self.known.get(t, nothing) for t in texts]) for texts in (turns.instructions, turns.responses)
-        )
-        return left, right
+    def continued(self) -> _Models:
+        """The same for a batch: what they say of it is forgotten after it."""
+        made = copy(self)
+        if self.vectors is not None:
+            made.vectors = copy(self.vectors)
+            made.vectors.known = ChainMap({}, self.vectors.known)
+        if self.likelihoods is not None:
+            made.likelihoods = copy(self.likelihoods)
+            made.likelihoods.known = ChainMap({}, self.likelihoods.known)
+        return made
 
-    def _embedded(self, texts: Sequence[str]) -> list[Floats]:
-        if not texts or self.embed is None:
-            return []
-        embed = replace(self.embed, of="instruction", side="chosen", column="v", on_rows=None)
-        found: list[Floats] = []
-        for start in range(0, len(texts), 2048):
-            part = texts[start : start + 2048]
-            vectors = embed({"text": part})["v"]
-            width = next((len(v) for v in vectors if v is not None), 1)
-            found += [np.zeros(width, np.float32) if v is None else np.asarray(v, np.float32) for v in vectors]
-        return found
+    def measured(self, turns: Turns) -> Measured:
+        """The numbers of some turns."""
+        likelihoods = None if self.likelihoods is None else self.likelihoods.of(turns)
+        return Measured.of(turns, None if self.vectors is None else self.vectors.of(turns), likelihoods)
 
 
 def _auc(sound: npt.NDArray[np.float64], broken: npt.NDArray[np.float64]) -> float:

@@ -178,7 +178,7 @@ def test_embeddings_by_a_model_or_from_columns(minilm):
 
 
 def test_errors():
-    with pytest.raises(TooLittle, match="at least 300 rows with an answer, and here are 20"):
+    with pytest.raises(TooLittle, match="at least 300 different rows with an answer, and here are 20 of 20"):
         Gate.fit(Dataset.from_list(clean(20)), embedder=None)
     with pytest.raises(NotFitted, match="has not learned yet"):
         Gate(embedder=None)({"text": ["a"]})
@@ -219,7 +219,7 @@ def test_a_column_that_is_there_is_used():
     assert sorted(picked.indices.tolist()) == [0, 3, 4, 5]
     assert picked.left_out == {"a gate below 0.5": 1, "no gate": 1} and picked.gate == 0.5
     pairs = Dataset.from_dict({"prompt": ["a", "b"], "chosen": ["c", "d"], "rejected": ["e", "f"],
-                               "gate": [0.9, 0.9], "rejected_gate": [0.1, 0.9]})  # fmt: skip
+                               "gate": [0.9, 0.9], "rejected_gate": [0.1, 0.9], "gate_flipped": [0.1] * 2})  # fmt: skip
     assert hf_dsel.select(pairs, "random", fraction=1.0, gate=0.5).indices.tolist() == [1]
     with pytest.raises(hf_dsel.MissingColumn, match=r"score\(dataset, hf_dsel.Gate\(\)\)"):
         hf_dsel.select(Dataset.from_list(clean(6)), "random", k=2, gate=True, compute=False)
