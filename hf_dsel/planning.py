@@ -254,7 +254,7 @@ def _array(name: str, dataset: Dataset, scorers: Sequence[Any]) -> Array | None:
         width = read_column(dataset.select_columns([name]).select([0]), name).values.shape[1]
     if width:
         return Array(f"{name} (float32)", (len(dataset), width), len(dataset) * width * 4)
-    if feature is None or name.endswith("_status"):
+    if feature is None or name.endswith("_status") or getattr(feature, "dtype", "") == "string":
         return None
     return Array(name, (len(dataset),), len(dataset) * 8)
 

@@ -118,6 +118,7 @@ def test_what_learns_first_is_announced_and_only_its_embedding_is_timed(tiny_ber
     assert str(work.learns) == f"first, from 300 of the 400 rows, with the embedder {tiny_bert}"
     assert 0 < work.seconds < 60 and work.seconds + found.picking_seconds == found.seconds
     assert "of embedding, timed on " in str(found)
+    assert found.largest.name == "gate"  # and not the reasons, which are text
     assert "without loading models and without learning gate" in str(found) and "nothing" not in str(found)
     alone = plan(pool(400), scorers=[hf_dsel.Gate(embedder=None)])
     assert alone.work[0].seconds is None and alone.seconds is None
