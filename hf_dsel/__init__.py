@@ -35,6 +35,7 @@ from hf_dsel.scorers import (
     DeitaComplexity,
     DeitaQuality,
     Embed,
+    FlippedLabels,
     Gate,
     Judge,
     Length,
@@ -55,12 +56,12 @@ from hf_dsel.verifying import CannotVerify, verify
 __version__ = version("hf-dsel")
 __all__ = [
     "IFD", "NLL", "BadColumn", "Bank", "Budget", "BudgetError", "BudgetSpent", "CannotPublish", "CannotVerify",
-    "CausalLM", "Copies", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown", "Gate",
-    "GateReport", "Judge", "Length", "MissingColumn", "NGrams", "NoRecord", "NotFetched", "NotPublished",
-    "NothingJoined", "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward", "Selection", "Shortfall",
-    "Strategy", "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe", "evolve", "find_copies",
-    "gate_report", "load", "push_scores", "push_to_hub", "save_scores", "score", "select", "select_by", "selection_of",
-    "strategy_names", "to_trl", "train_scorer", "verify", "with_scores",
+    "CausalLM", "Copies", "DeitaComplexity", "DeitaQuality", "Description", "Embed", "Endpoint", "EndpointDown",
+    "FlippedLabels", "Gate", "GateReport", "Judge", "Length", "MissingColumn", "NGrams", "NoRecord", "NotFetched",
+    "NotPublished", "NothingJoined", "OtherKind", "OtherScores", "Perplexity", "Picks", "Reselect", "Reward",
+    "Selection", "Shortfall", "Strategy", "TrainingDynamics", "UnknownFormat", "WrongBank", "WrongSource", "describe",
+    "evolve", "find_copies", "gate_report", "load", "push_scores", "push_to_hub", "save_scores", "score", "select",
+    "select_by", "selection_of", "strategy_names", "to_trl", "train_scorer", "verify", "with_scores",
 ]  # fmt: skip
 
 if os.environ.get("HF_DSEL_ATTACH", "1") != "0":

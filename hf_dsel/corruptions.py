@@ -4,6 +4,9 @@
 A corruption takes the messages of a sound row, `others` (rows to borrow from) and a numpy generator, and returns broken
 messages, or None where the fault cannot happen to this row. It changes what the assistant says and leaves the rest.
 Your own is any function of that form.
+
+Chosen and rejected flipped is a fault of a preference pair, not of an answer: `hf_dsel.flipped_pairs.flipped` makes it,
+and `hf_dsel.FlippedLabels` finds it.
 """
 
 from __future__ import annotations

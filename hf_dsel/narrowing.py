@@ -14,6 +14,8 @@ from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.copies import check_similarity, find_copies
 from hf_dsel.junk_share import cut_for
 from hf_dsel.rows import detect
+from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
+from hf_dsel.scorers.flipped_labels import FlippedLabels
 from hf_dsel.scorers.gate import Gate
 
 # the rows still considered → which of them stay (bool), and how many go, by what they have
@@ -21,6 +23,7 @@ Rule = Callable[[Dataset], tuple[npt.NDArray[np.bool_], dict[str, int]]]
 Read = tuple[dict[str, npt.NDArray[Any]], npt.NDArray[np.int64], dict[str, int]]
 OPTIONS = ("similarity", "embedding", "quality")
 MOST_JUNK = 0.02
+MOST_FLIPPED = 0.5
 
 
 def narrowed(dataset: Dataset, read: Read, rules: Sequence[Rule]) -> tuple[Read, list[int]]:
@@ -60,7 +63,10 @@ def check_gate(gate: Any) -> None:
 
 
 def gate_columns(gate: Any, column_names: Sequence[str]) -> dict[str, Gate]:
-    """The columns that a gate reads, one for each answer of a pair, and what makes them where they are missing."""
+    """The columns that a gate reads, one for each answer of a pair, and what makes them where they are missing.
+
+    A pair whose rejected answer is junk is not wrong, but it teaches to tell junk from text, no preference.
+    """
     check_gate(gate)
     if gate is None or gate is False:
         return {}
@@ -69,21 +75,35 @@ def gate_columns(gate: Any, column_names: Sequence[str]) -> dict[str, Gate]:
     return {"rejected_gate" if side == "rejected" else "gate": judge.of_side(side) for side in sides}
 
 
+def flip_columns(gate: Any, column_names: Sequence[str]) -> dict[str, FlippedLabels]:
+    """The column of flipped labels that a gate reads of preference pairs, and what makes it."""
+    check_gate(gate)
+    if gate is None or gate is False or detect(column_names) != "preference":
+        return {}
+    judge = gate if isinstance(gate, Gate) else Gate()
+    return {FLIPPED: FlippedLabels(judge.embedder, learn_from=judge.learn_from, seed=judge.seed)}
+
+
 def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
     """The rule that leaves rows which are probably sound, or None.
 
     A number is the lowest probability that stays. True and a `Gate` leave the rows of highest probability, as long as
     the expected share of junk among them is at most 2 %. A row without a probability goes.
+
+    Of preference pairs the less sound answer counts. Then those go whose labels are right by less than the number, or,
+    with True and a `Gate`, that are more likely flipped than not: from there on a pair costs more than it brings.
     """
     if not names:
         return None
 
     def rule(dataset: Dataset) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
         check_probabilities(dataset, names)
-        read = [read_column(dataset, name) for name in names]
-        valid = np.logical_and.reduce([column.valid for column in read])
-        sound = np.min([np.where(column.valid, column.values, 0.0) for column in read], axis=0)
-        lowest = cut_for(sound[valid], MOST_JUNK) if isinstance(gate, bool | Gate) and valid.any() else float(gate)
+        by_share = isinstance(gate, bool | Gate)
+        read = {name: read_column(dataset, name) for name in names}
+        valid = np.logical_and.reduce([column.valid for column in read.values()])
+        answers = [column for name, column in read.items() if name != FLIPPED]
+        sound = np.min([np.where(column.valid, column.values, 0.0) for column in answers], axis=0)
+        lowest = cut_for(sound[valid], MOST_JUNK) if by_share and valid.any() else 0.0 if by_share else float(gate)
         if not np.isfinite(lowest):
             raise ValueError(
                 f"gate={gate!r} leaves the rows among which at most {MOST_JUNK:.0%} are expected to be junk, and here "
@@ -92,6 +112,11 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
             )
         stays = valid & (sound >= lowest)
         gone = {f"a gate below {lowest:.3g}": int((valid & ~stays).sum()), "no gate": int((~valid).sum())}
+        if FLIPPED in read:
+            most = MOST_FLIPPED if by_share else 1 - float(gate)
+            flipped = stays & (read[FLIPPED].values > most)
+            gone[f"labels that look flipped ({FLIPPED} above {most:.3g})"] = int(flipped.sum())
+            stays &= ~flipped
         return stays, {why: n for why, n in gone.items() if n}
 
     return rule

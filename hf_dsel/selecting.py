@@ -14,7 +14,16 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from hf_dsel.budget import Budget, BudgetError, Picks, rows_asked
 from hf_dsel.columns import MissingColumn, first, read_column, read_turns
-from hf_dsel.narrowing import dedup_options, dedup_rule, gate_columns, gate_rule, narrowed, recorded, recorded_gate
+from hf_dsel.narrowing import (
+    dedup_options,
+    dedup_rule,
+    flip_columns,
+    gate_columns,
+    gate_rule,
+    narrowed,
+    recorded,
+    recorded_gate,
+)
 from hf_dsel.one_pass import Shortfall, from_stream
 from hf_dsel.origin import Origin
 from hf_dsel.progress import count, say
@@ -61,9 +70,11 @@ def select_by(
         seed: of all random choices.
         compute: False makes a missing column an error.
         keep_vectors: keep the columns of embeddings and n-grams in the result.
-        gate: leave out rows that are probably junk first (`hf_dsel.Gate`; the column `gate` where there is one, for
-            pairs `rejected_gate` too). True or a `Gate`: those of highest probability to be sound stay, as long as the
-            expected share of junk among them is at most 2 %. A number: the lowest probability that stays.
+        gate: leave out rows that are probably junk first (`hf_dsel.Gate`; the column `gate` where there is one). True
+            or a `Gate`: those of highest probability to be sound stay, as long as the expected share of junk among them
+            is at most 2 %. A number: the lowest probability that stays. For pairs both answers (`rejected_gate` too)
+            and the labels (`hf_dsel.FlippedLabels`, `gate_flipped`): True or a `Gate` leaves out the pairs that are
+            more likely flipped than not.
         dedup: leave one row of each group of copies to the strategy (`hf_dsel.find_copies`). True: rows with the same
             text but for case, spacing, sentence marks and courtesy. A cosine such as 0.95: rows whose embeddings, in
             the column that the strategy reads, are at least that similar too. A mapping: `similarity`, `embedding` and
@@ -168,7 +179,7 @@ def _select(
         raise ValueError("the dataset is empty: there is nothing to select from")
     open_ended = bool(getattr(strategy, "open_ended", False))
     rows = rows_asked(**budget, pool=len(dataset), open_ended=open_ended)
-    gates = gate_columns(gate, dataset.column_names)
+    gates = {**gate_columns(gate, dataset.column_names), **flip_columns(gate, dataset.column_names)}
     copies = dedup_rule(dedup, strategy, [*dataset.column_names, *gates])
     rules = {"gate": gate_rule(gate, tuple(gates)), "dedup": copies}
     source, origin = Source.of(dataset), Origin.of(dataset)
@@ -225,13 +236,14 @@ def _select(
     )
 
 
-def _with_gates(dataset: Dataset, gates: Mapping[str, Gate], *, compute: bool) -> Dataset:
+def _with_gates(dataset: Dataset, gates: Mapping[str, Any], *, compute: bool) -> Dataset:
     """The dataset with the columns of the gate; one that is there is used as it is."""
     missing = [name for name in gates if name not in dataset.column_names]
     if missing and not compute:
+        makers = ", ".join(f"hf_dsel.{described(gates[name])}" for name in missing)
         raise MissingColumn(
             f"the gate reads {list(gates)}; missing: {missing}. Add it: dataset = hf_dsel.score(dataset, "
-            f"hf_dsel.Gate()). The dataset has {dataset.column_names}."
+            f"{makers if len(missing) == 1 else f'[{makers}]'}). The dataset has {dataset.column_names}."
         )
     return score(dataset, [gates[name] for name in missing]) if missing else dataset
 

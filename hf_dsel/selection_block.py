@@ -17,7 +17,7 @@ from hf_dsel.budget import BudgetError, rows_asked
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.conditions import Condition, rows_where
 from hf_dsel.joined_scores import with_scores
-from hf_dsel.narrowing import dedup_options, gate_columns
+from hf_dsel.narrowing import dedup_options, flip_columns, gate_columns
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import Comparison, compare
 from hf_dsel.scorer_specs import make_scorer, nearest
@@ -115,7 +115,7 @@ class SelectionBlock:
 
     def gates(self, column_names: list[str]) -> dict[str, Any]:
         """The columns that `gate` reads, and what makes each."""
-        return {**gate_columns(self.gate, column_names)}
+        return {**gate_columns(self.gate, column_names), **flip_columns(self.gate, column_names)}
 
     def all_scorers(self, column_names: list[str]) -> list[Any]:
         """The scorers asked for, and the defaults of the columns that the strategy reads and nobody makes."""

@@ -19,7 +19,7 @@ def test_words_become_scorers(spec, scorer):
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("ifd:model=x", "unknown scorer 'ifd'; .*Known: CausalLM, .*Embed, Gate, IFD, Judge"),
+    [("ifd:model=x", "unknown scorer 'ifd'; .*Known: CausalLM, .*Embed, FlippedLabels, Gate, IFD, Judge"),
      ("Lenth", "did you mean 'Length'"),
      ("Length:off=response", "no option 'off'; did you mean 'of'"), ("IFD:modle=x", "did you mean 'model'"),
      ("IFD:model=x,columns=nll", "no option 'columns'"), ("Length:unit=pages", "unit='pages'.*'chars'"),

@@ -4,6 +4,7 @@
 from hf_dsel.scorers.causal_lm import IFD, NLL, CausalLM, Perplexity
 from hf_dsel.scorers.deita import DeitaComplexity, DeitaQuality
 from hf_dsel.scorers.embed import Embed
+from hf_dsel.scorers.flipped_labels import FlippedLabels
 from hf_dsel.scorers.gate import Gate
 from hf_dsel.scorers.judge import Judge
 from hf_dsel.scorers.length import Length
@@ -11,6 +12,6 @@ from hf_dsel.scorers.ngrams import NGrams
 from hf_dsel.scorers.reward import Reward
 
 __all__ = [
-    "IFD", "NLL", "CausalLM", "DeitaComplexity", "DeitaQuality", "Embed", "Gate", "Judge", "Length", "NGrams",
-    "Perplexity", "Reward",
+    "IFD", "NLL", "CausalLM", "DeitaComplexity", "DeitaQuality", "Embed", "FlippedLabels", "Gate", "Judge", "Length",
+    "NGrams", "Perplexity", "Reward",
 ]  # fmt: skip
