@@ -41,6 +41,8 @@ COMMANDS = {
     "select pool.parquet --strategy random -k 3 --gate 0.5 --dry-run": "pip install 'hf-dsel[gate]'",
     "score pool.parquet --scorer Gate:embedder=null --out o": "pip install 'hf-dsel[gate]'",
     "score pool.parquet --scorer Length --scorer Gate:embedder=null --dry-run": "pip install 'hf-dsel[gate]'",
+    "score pairs.parquet --scorer FlippedLabels:embedder=null --out o": "pip install 'hf-dsel[gate]'",
+    "gate pool.parquet --text-only": "pip install 'hf-dsel[gate]'",
     "sft --config sft.yaml": "pip install 'hf-dsel[gate]'",
     "bank update bank pool.parquet --scorer Gate:embedder=null": "pip install 'hf-dsel[gate]'",
     "bank show bank --picture bank.png": "a bank's picture needs matplotlib: pip install 'hf-dsel[reporting]'",
@@ -58,6 +60,8 @@ def test_each_command_says_it_in_one_line(tmp_path, tiny_qwen2):
         }
     )  # fmt: skip
     pool.to_parquet(str(tmp_path / "pool.parquet"))
+    pairs = {"prompt": list("abc"), "chosen": list("def"), "rejected": list("ghi")}
+    Dataset.from_dict(pairs).to_parquet(str(tmp_path / "pairs.parquet"))
     bank = hf_dsel.Bank(size=4, gamma=0)
     bank.update(pool, source="pool")
     bank.save(tmp_path / "bank")
