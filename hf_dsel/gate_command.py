@@ -10,6 +10,8 @@ from typing import Any
 
 from hf_dsel.commands import DATA, free_folder, opened, write_rows
 from hf_dsel.gate_reporting import check_options, gate_report, with_gate
+from hf_dsel.narrowing import flip_columns, gate_columns
+from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process
 from hf_dsel.provenance import write_provenance
 from hf_dsel.reporting import show
@@ -18,7 +20,7 @@ from hf_dsel.selection_block import BadConfig
 
 LEARNING = ("learn_from", "seed")
 READING = ("embedder", "embedding", "response_embedding")
-WHOLE, TEXTS = ("learn_from", "seed", "examples"), ("dataset", "gate", "save", "cache_dir", "out", *READING)
+WHOLE, TEXTS = ("learn_from", "seed", "examples"), ("dataset", "gate", "save", "cache_dir", "out", "lm", *READING)
 PAGE = "gate.html"
 
 
@@ -34,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--embedding", metavar="COLUMN", help="the embedder's vectors of the instructions, to read "
                        "instead of computing them")  # fmt: skip
     group.add_argument("--response-embedding", metavar="COLUMN", help="the same of the responses")
+    group.add_argument("--lm", metavar="MODEL", help="a causal language model that scores every answer and broken copy "
+                       "too (default: none; without a GPU it takes hours)")  # fmt: skip
     group.add_argument("--learn-from", type=int, metavar="ROWS", help="at most so many, drawn at random (default: "
                        "12000)")  # fmt: skip
     group.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 0)")
@@ -49,6 +53,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--out", metavar="DIR", help="folder to write the rows to, with gate, gate_reason and "
                        "gate_status")  # fmt: skip
     group.add_argument("--overwrite", action="store_true", help="replace files that are there (default: refuse)")
+    group.add_argument("--dry-run", action="store_true", help="say what would be learned and computed, and how long "
+                       "the embeddings take, timed on some rows; write nothing")  # fmt: skip
     group.add_argument("--config", metavar="FILE", help="YAML with these options; flags win over it")
 
 
@@ -62,13 +68,17 @@ def gate(options: dict[str, Any]) -> int:
     dataset = opened(options)
     there = {"gate", "rejected_gate"} & set(dataset.column_names)
     if there:
-        clash = [name for name in ("learn_from", *READING, "text_only", "save") if name in options]
+        clash = [name for name in ("learn_from", *READING, "lm", "text_only", "save") if name in options]
         if clash and made.learned is None:
             raise BadConfig(
                 f"{options['dataset']} has a column gate already, which is shown as it is, so {_flag(clash[0])} would "
                 "have no effect; leave it out, or remove the column"
             )
-    elif made.learned is None:
+    if "dry_run" in options:
+        judges = [] if there else [f(made, dataset.column_names).values() for f in (gate_columns, flip_columns)]
+        show(plan(dataset, scorers=[judge for some in judges for judge in some]))
+        return 0
+    if not there and made.learned is None:
         made = made.fitted(dataset)
         if saved is not None and is_main_process():
             made.save(saved)
@@ -118,10 +128,10 @@ def _check(options: dict[str, Any]) -> None:
 
 
 def _gate(options: dict[str, Any]) -> Gate:
-    reading = {name: options[name] for name in READING if name in options}
+    reading: dict[str, Any] = {name: options[name] for name in (*READING, "lm") if name in options}
     if "gate" not in options:
-        learning = {name: options[name] for name in LEARNING if name in options}
-        return Gate(**({"embedder": None} if "text_only" in options else reading), **learning)
+        reading |= {"embedder": None} if "text_only" in options else {}
+        return Gate(**reading, **{name: options[name] for name in LEARNING if name in options})
     path = Path(options["gate"]).expanduser()
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is not there"

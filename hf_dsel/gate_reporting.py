@@ -15,15 +15,15 @@ from hf_dsel.bank_report import table
 from hf_dsel.gate_examples import Doubles, Example, Group, around, in_lines, on_a_line, picked
 from hf_dsel.gate_findings import Cut, Judged, Kind, cut_at, kinds_of, probabilities
 from hf_dsel.junk_share import cut_for
-from hf_dsel.narrowing import MOST_JUNK, gate_columns
-from hf_dsel.progress import count
+from hf_dsel.narrowing import MOST_FLIPPED, MOST_JUNK, flip_columns, gate_columns
+from hf_dsel.progress import count, say
 from hf_dsel.scorer_marks import made_by, scorers_of, with_marks
-from hf_dsel.scorers.gate import Gate
+from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
+from hf_dsel.scorers.gate import Gate, TooLittle
 from hf_dsel.scoring import score
 
 LINES = (0.1, 0.25, 0.5, 0.75, 0.9)  # thresholds in the table, beside the one of gate=True
 SHOWN = 8  # kinds with examples in the terminal; the page has all
-FLIPPED = "gate_flipped"  # the column of the probability that chosen and rejected are in each other's place
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +114,8 @@ class GateReport:
         """A sentence on the pairs that look flipped."""
         pairs = f"{count(self.flipped or 0, 'pair')} {'looks' if self.flipped == 1 else 'look'} flipped"
         return (
-            f"{pairs}: chosen and rejected in each other's place ({FLIPPED} above 0.5). gate=True leaves those out too."
+            f"{pairs}: chosen and rejected in each other's place ({FLIPPED} above {MOST_FLIPPED:g}). gate=True leaves "
+            "these out too, and a number such as gate=0.8 those above 0.2."
         )
 
     def no_default(self) -> list[str]:
@@ -220,9 +221,9 @@ def _flips(dataset: Dataset, n: int, rng: np.random.Generator) -> tuple[int, tup
     """How many pairs are more likely flipped than not, and the surest ones."""
     right = 1 - probabilities(dataset, FLIPPED)
     known = np.flatnonzero(np.isfinite(right))
-    surest = around(known, right, 0.5, n, rng)[0]
+    surest = around(known, right, 1 - MOST_FLIPPED, n, rng)[0]
     _, found = picked(dataset, [], surest, lambda i, said: Example(i, float(right[i]), "", said))
-    return int((right[known] < 0.5).sum()), found
+    return int((right[known] < 1 - MOST_FLIPPED).sum()), found
 
 
 def check_options(threshold: float | None, examples: int) -> None:
@@ -238,7 +239,8 @@ def with_gate(
 ) -> tuple[Dataset, Gate | None]:
     """The pool with the columns of a gate, and that gate, which has learned; None where the columns were there.
 
-    Both sides of preference pairs are judged by one gate, which learns from the chosen ones.
+    Both sides of preference pairs are judged by one gate, which learns from the chosen ones; and
+    `hf_dsel.FlippedLabels` looks for flipped labels, if the pairs are enough for it.
 
     Raises:
         ValueError: the pool has columns of another gate; what `Gate.fit` refuses.
@@ -261,8 +263,16 @@ def with_gate(
     gate = (gate or Gate()).fitted(dataset)
     missing = [judge for name, judge in gate_columns(gate, dataset.column_names).items() if name not in there]
     if gate.embedding is None and gate.response_embedding is None:
-        return (score(dataset, missing, cache_dir=cache_dir) if missing else dataset), gate
-    for judge in missing:  # `score` shows a scorer the text alone, and this one reads vectors
-        features = Features({**dataset.features, **judge.features()})
-        dataset = dataset.map(judge, batched=True, features=features, desc="gate")
-    return with_marks(dataset, {**marks, **made_by(missing)}), gate
+        dataset = score(dataset, missing, cache_dir=cache_dir) if missing else dataset
+    else:
+        for judge in missing:  # `score` shows a scorer the text alone, and this one reads vectors
+            features = Features({**dataset.features, **judge.features()})
+            dataset = dataset.map(judge, batched=True, features=features, desc="gate")
+        dataset = with_marks(dataset, {**marks, **made_by(missing)})
+    flips = flip_columns(gate, dataset.column_names) if missing else {}
+    todo = [judge for name, judge in flips.items() if name not in dataset.column_names]
+    try:
+        return (score(dataset, todo, cache_dir=cache_dir) if todo else dataset), gate
+    except TooLittle as error:
+        say(f"no flipped labels are looked for: {error}")
+        return dataset, gate

@@ -54,7 +54,7 @@ Example: look, then choose among the rest
 
 Learn once and judge another dataset of the same kind: --save kind.safetensors, and there --gate kind.safetensors.
 Without a model: --text-only, which sees answers to other questions less well. Of a preference pair the less sound side
-counts. As a file, for --config: the long names of the flags, with _ for -.
+counts, and pairs that look flipped are shown. As a file, for --config: the long names of the flags, with _ for -.
 """
 
 SELECT = """Pick the best rows of a dataset. OUT/train.parquet holds them in pick order, as trl sft and trl dpo read

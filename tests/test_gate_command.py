@@ -101,6 +101,15 @@ def test_what_is_there_is_not_replaced(place, capsys):
     assert "is there already; give another file" in error_of("gate judged.parquet --report folder.html", capsys)
 
 
+def test_first_see_what_it_would_take(place, capsys):
+    files = sorted(place.iterdir())
+    assert run("gate pool.parquet --text-only --report --out out --dry-run") == 0
+    assert "first, from 700 rows, by text statistics alone" in capsys.readouterr().out
+    assert run("gate judged.parquet --dry-run") == 0
+    assert "nothing; every column is there" in capsys.readouterr().out
+    assert sorted(place.iterdir()) == files
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -15,6 +15,7 @@ from hf_dsel.gate_examples import around, on_a_line, said_in
 from hf_dsel.scorers.gate import TooLittle
 
 from .scorers.test_gate import clean, dirty
+from .test_flipped_labels import planted
 
 HOSTILE = [
     "<script>document.title = 'taken'</script><img src=x onerror=\"document.title='taken'\">",
@@ -155,11 +156,11 @@ def test_with_a_gate(pool, gate, tmp_path):
         gate_report(scored, Gate(embedder=None))  # which would have to learn
 
 
-def test_vectors_from_columns(minilm, tmp_path):
-    dataset = Dataset.from_list(clean(400)).map(hf_dsel.Embed(minilm), batched=True)
-    gate = Gate.fit(dataset, embedder=minilm, embedding="embedding")
+def test_vectors_from_columns(minilm):
+    dataset = Dataset.from_list(clean(300)).map(hf_dsel.Embed(minilm), batched=True)
+    gate = Gate.fit(dataset, embedder=minilm, embedding="embedding", corruptions=(cut_short, placeholder))
     report = gate_report(dataset, gate)
-    np.testing.assert_allclose(report.sound, dataset.map(gate, batched=True)["gate"][:], atol=1e-6)
+    np.testing.assert_allclose(report.sound, gate(dataset[:])["gate"], atol=1e-6)
 
 
 def test_pairs():
@@ -215,6 +216,15 @@ def test_both_sides_are_judged_by_one_gate(pool, gate):
         assert (report.sound <= np.asarray(found) + 1e-6).all()
     assert (report.sound[:20] < 0.5).all()
     assert {e.side for g in report.groups for e in g.worst} >= {"rejected"}
+    assert report.flipped is None  # so few pairs say nothing on that
+
+
+def test_flipped_labels_are_looked_for(gate):
+    pairs = planted(400, 0.2)[0]
+    report = gate_report(pairs, gate)
+    flips = hf_dsel.FlippedLabels.fit(pairs, embedder=None)(pairs[:])["gate_flipped"]
+    assert report.flipped == sum(f is not None and f > 0.5 for f in flips) > 20
+    assert [1 - e.sound for e in report.flips] == pytest.approx(sorted(filter(None, flips), reverse=True)[:6])
 
 
 def test_what_is_said():
