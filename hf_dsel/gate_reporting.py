@@ -112,7 +112,9 @@ class GateReport:
 
     def flips_in_words(self) -> str:
         """A sentence on the pairs that look flipped."""
-        pairs = f"{count(self.flipped or 0, 'pair')} {'looks' if self.flipped == 1 else 'look'} flipped"
+        if not self.flipped:
+            return f"No pair looks flipped ({FLIPPED} above {MOST_FLIPPED:g})."
+        pairs = f"{count(self.flipped, 'pair')} {'looks' if self.flipped == 1 else 'look'} flipped"
         return (
             f"{pairs}: chosen and rejected in each other's place ({FLIPPED} above {MOST_FLIPPED:g}). gate=True leaves "
             "these out too, and a number such as gate=0.8 those above 0.2."

@@ -201,6 +201,8 @@ def test_labels_that_look_flipped():
     assert [" ".join(line.split()) for line in printed[at + 1 :]] == [
         "row 0 0.900 a", "→ (chosen) yes", "→ (rejected) no", "row 3 0.600 d", "→ (chosen) yes", "→ (rejected) no"
     ]  # fmt: skip
+    none = gate_report(Dataset.from_dict(rows | {"gate_flipped": [0.1] * 5}))
+    assert none.flipped == 0 and str(none).endswith("\nNo pair looks flipped (gate_flipped above 0.5).")
     with pytest.raises(ValueError, match="'gate_flipped', whose values from 0 to 7 are no probabilities"):
         gate_report(Dataset.from_dict(rows | {"gate_flipped": [7.0, 0, 0, 0, 0]}))
 
