@@ -22,8 +22,9 @@ Floats = npt.NDArray[np.float32]
 FOLDS = 3
 ROUNDS = 80
 NEAREST = 5
-COPIES = 1.5  # for each row, or more:
-LEAST_COPIES = 200  # of each kind
+FEWEST_COPIES, MOST_COPIES = 1.5, 4.0  # for each row
+COPIES = 18_000  # in all, within that
+LEAST_COPIES = 200  # of each kind, whatever that takes
 SETTINGS = {
     "objective": "multiclass", "learning_rate": 0.08, "num_leaves": 15, "min_data_in_leaf": 20,
     "feature_fraction": 0.5, "lambda_l2": 5.0, "bagging_fraction": 0.7, "bagging_freq": 1, "verbose": -1,
@@ -107,7 +108,7 @@ def learn(
         say(f"judge {number + 1} of {2 * FOLDS} has learned")
     scores = cross_scores(judges, own, turns, own_part)
     broken_scores = cross_scores(judges, broken, copies, broken_part)
-    junk = junk_kinds(scores, broken_scores, kind, rows=turns.row, made_from=source, seed=seed)
+    junk = junk_kinds(scores, broken_scores, kind, seed=seed)
     names = tuple(c.__name__ for c in corruptions)
     of_copies = told(broken_scores)
     return Learned(tuple(judges), junk, names, len(read), told(scores), of_copies, kind, junk.sound(scores))
@@ -193,7 +194,8 @@ def _copies(
     usable = [np.flatnonzero((parts % FOLDS == p) & np.asarray([len(m) > 0 for m in messages])) for p in range(FOLDS)]
     asked, before, said, kind, source = [], [], [], [], []
     total = max(1, sum(len(part) for part in usable))
-    a_row = max(COPIES, LEAST_COPIES * len(corruptions) / total)
+    a_row = min(max(COPIES / total, FEWEST_COPIES), MOST_COPIES)
+    a_row = max(a_row, LEAST_COPIES * len(corruptions) / total)
     for part in usable:
         for _ in range(round(a_row * len(part))):
             i = int(rng.choice(part))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -16,10 +16,9 @@ THRESHOLDS = 30
 STEPS = 40  # of the curve from a joint score to a ratio of densities
 ERRORS = 2  # standard errors that are added to a bound: a lower one that is less certain does not count
 FEWEST_COPIES, MANY_COPIES = 20, 100
-FLAT = 1.5
+FLAT = 1.25
 ANY = 0.05  # of the junk is taken to be of all kinds alike
 DRAWS = 40
-LEAST_WEIGHT = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,15 +48,7 @@ class JunkKinds:
         return np.argmax(scores + self.shift, axis=1)
 
 
-def junk_kinds(
-    pool: Doubles,
-    copies: Doubles,
-    kinds: Ints,
-    *,
-    rows: Ints | None = None,
-    made_from: Ints | None = None,
-    seed: int = 0,
-) -> JunkKinds:
+def junk_kinds(pool: Doubles, copies: Doubles, kinds: Ints, *, seed: int = 0) -> JunkKinds:
     """The largest share of each kind of junk that the pool has room for, where nothing but that kind is seen.
 
         pool = (1 − Σ_k share_k) · sound + Σ_k share_k · copies_k
@@ -73,52 +64,34 @@ def junk_kinds(
     The probability of being sound is that of the joint score, u = log Σ_k share_k · copies_k / pool by the classifier:
     copies, weighted by the shares, are compared with the pool in bins of u, and the ratio is made to rise with u.
 
-    A copy of a row that was junk already is broken twice, and easier to tell than junk is: with such copies the bounds
-    are too small. So a copy counts as much as the row that it was made from is likely sound, by the largest shares that
-    there could be: those of the lowest thresholds, at most half of the pool together.
-
     Args:
         pool: turns x kinds, log P(kind) / P(pool) by models that have not seen the turn.
         copies: the same of corrupted copies.
         kinds: the kind of each copy.
-        rows, made_from: the row of each turn, and the row that each copy was made from; without them all copies count
-            alike.
         seed: of the resampling that gives the interval.
 
     Source: the best-bin bound of Garg et al. 2021 (arXiv 2111.00980), with the copies of a kind as the known class.
     Differs: from theirs in that there are many known classes, each with a score of its own.
     """
     ours, theirs = _specific(pool), _specific(copies)
-    each = np.ones(len(copies))
-    if rows is not None and made_from is not None:
-        most = _shares(ours, theirs, kinds, each, most=True)
-        of_turns = _told(pool, copies, kinds, each, most / max(1.0, 2 * most.sum())).sound(pool)
-        sound = np.ones(1 + max(int(rows.max(initial=0)), int(made_from.max(initial=0))))
-        np.minimum.at(sound, rows, of_turns)
-        each = np.maximum(sound[made_from], LEAST_WEIGHT)
-    found = _told(pool, copies, kinds, each, _shares(ours, theirs, kinds, each))
+    shares = _shares(ours, theirs, kinds)
     rng = np.random.default_rng(seed)
     drawn = np.empty(DRAWS)
     for i in range(DRAWS):
-        some, others = rng.integers(len(pool), size=len(pool)), rng.integers(len(copies), size=len(copies))
-        drawn[i] = _shares(ours[some], theirs[others], kinds[others], each[others]).sum()
+        rows, others = rng.integers(len(pool), size=len(pool)), rng.integers(len(copies), size=len(copies))
+        drawn[i] = _shares(ours[rows], theirs[others], kinds[others]).sum()
+    share = float(shares.sum())
     # the smallest of some noisy bounds is too small; of resampled ones it is once more by as much
-    share = found.share
     lost, scatter = max(0.0, share - float(np.median(drawn))), np.quantile(drawn, [0.025, 0.975]) - np.median(drawn)
     low, high = share + float(scatter[0]), share + lost + float(scatter[1])
-    return replace(found, low=min(max(low, 0.0), share), high=max(min(high, 1.0), share))
-
-
-def _told(pool: Doubles, copies: Doubles, kinds: Ints, each: Doubles, shares: Doubles) -> JunkKinds:
-    """The probabilities that go with these shares, without an interval; `each` is how much a copy counts."""
-    share = float(shares.sum())
-    many = np.bincount(kinds, each, minlength=pool.shape[1])
-    shift = np.where(many > 0, np.log(len(pool) / np.maximum(np.bincount(kinds, minlength=pool.shape[1]), 1)), -np.inf)
+    many = np.bincount(kinds, minlength=pool.shape[1])
+    shift = np.where(many > 0, np.log(len(pool) / np.maximum(many, 1)), -np.inf)
     usual = np.where(many > 0, 1.0 / max(1, int((many > 0).sum())), 0.0)
     weights = (1 - ANY) * shares / share + ANY * usual if share else usual
-    mass = each * (weights / np.where(many > 0, many, 1.0))[kinds]
-    at, ratio = _curve(_joint(pool, weights, shift), _joint(copies, weights, shift), mass)
-    return JunkKinds(share, share, share, weights, shift, at, ratio)
+    at, ratio = _curve(
+        _joint(pool, weights, shift), _joint(copies, weights, shift), (weights / np.maximum(many, 1))[kinds]
+    )
+    return JunkKinds(share, min(max(low, 0.0), share), max(min(high, 1.0), share), weights, shift, at, ratio)
 
 
 def _specific(scores: Doubles) -> Doubles:
@@ -129,43 +102,30 @@ def _specific(scores: Doubles) -> Doubles:
     return np.asarray(np.log(np.maximum(odds[:, :-1], 1e-300)) - np.log(np.maximum(rest, 1e-300)))
 
 
-def _shares(pool: Doubles, copies: Doubles, kinds: Ints, each: Doubles, *, most: bool = False) -> Doubles:
-    """The bound on each kind's share, or with `most` the one that the lowest threshold gives; at most 1 together."""
+def _shares(pool: Doubles, copies: Doubles, kinds: Ints) -> Doubles:
+    """The bound on each kind's share; at most 1 together."""
     n_kinds = pool.shape[1]
     shares, middle, flat = np.zeros(n_kinds), np.full(n_kinds, np.nan), np.zeros(n_kinds, bool)
     for k in range(n_kinds):
-        mine = np.flatnonzero(kinds == k)
+        mine = np.sort(copies[kinds == k, k])
         if len(mine) >= FEWEST_COPIES:
-            mine = mine[np.argsort(copies[mine, k])]
-            scores, above = copies[mine, k], _from_the_top(each[mine])
-            many = float(each[mine].sum() ** 2 / (each[mine] ** 2).sum())
-            shares[k], at_most = _bound(np.sort(pool[:, k]), scores, above, many)
+            shares[k], at_most = _bound(np.sort(pool[:, k]), mine)
             filled = len(mine) >= MANY_COPIES and shares[k] <= 0.5 and at_most <= FLAT * shares[k]
-            shares[k] = at_most if most else shares[k]
-            middle[k], flat[k] = float(scores[np.searchsorted(-above, -0.5)]), filled
+            middle[k], flat[k] = float(np.median(mine)), filled
     if np.isfinite(middle).any():
         told = flat | (middle >= min(0.0, float(np.nanmedian(middle))))
         shares = np.where(told, shares, np.minimum(shares, shares[told].max()))
     return np.asarray(shares / max(1.0, float(shares.sum())))
 
 
-def _from_the_top(each: Doubles) -> Doubles:
-    """For each copy, sorted by score, the part of the copies' weight that is at it or above."""
-    return np.cumsum(each[::-1])[::-1] / each.sum()
-
-
-def _bound(pool: Doubles, copies: Doubles, part: Doubles, many: float) -> tuple[float, float]:
-    """min over c of P_pool(t ≥ c) / P_copies(t ≥ c), of sorted scores; and the ratio for the lowest c.
-
-    `part`: the copies' weight from each on, falling from 1; `many`: as how many copies of one weight they count.
-    """
-    levels = np.linspace(LEAST_SEEN, MOST_SEEN, THRESHOLDS)
-    cuts = copies[np.maximum(np.searchsorted(-part, -levels, "right") - 1, 0)]  # the highest that so many pass
+def _bound(pool: Doubles, copies: Doubles) -> tuple[float, float]:
+    """min over c of P_pool(t ≥ c) / P_copies(t ≥ c), of sorted scores; and the ratio for the lowest c."""
+    cuts = np.quantile(copies, 1 - np.linspace(LEAST_SEEN, MOST_SEEN, THRESHOLDS))
     above = 1 - np.searchsorted(pool, cuts, "left") / len(pool)
-    passed = np.minimum(part[np.searchsorted(copies, cuts, "left")], 1.0)
+    passed = 1 - np.searchsorted(copies, cuts, "left") / len(copies)
     bound = above / passed
     error = np.sqrt(np.maximum(above, 1 / len(pool)) / len(pool)) / passed
-    error = error + bound * np.sqrt((1 - passed) / passed / many)
+    error = error + bound * np.sqrt((1 - passed) / passed / len(copies))
     return float(min(bound[np.argmin(bound + ERRORS * error)], 1.0)), float(bound[-1])
 
 

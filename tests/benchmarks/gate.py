@@ -4,7 +4,7 @@ Needs the folder of data in HF_DSEL_DATA. Rows of Alpaca, GPTeacher, Dolly, LIMA
 broken in one of the ways of `hf_dsel.corruptions`, are the pool that the gate learns from. Printed:
 
 - for each share of junk: the estimate, the AUC of the gate and of length, what it keeps and loses, and the
-  junk among the best fifth by gate, by QDIT behind the gate, and by the same without it;
+  junk among the best fifth by gate, by QDIT and DEITA behind the gate, and by the same without it;
 - what the picks cost: how well they cover the unbroken rows, their length and sources, beside random's;
 - for each kind of junk: its AUC against unbroken rows, and what of it is kept; with --unseen, by a gate that has not
   learned this kind;
@@ -85,6 +85,18 @@ def qdit(pool: Pool, vectors: np.ndarray, among: np.ndarray) -> np.ndarray:
     return np.array(hf_dsel.select_by(data, "qdit", k=k, scale="minmax", compute=False)["row"][:])
 
 
+def deita(pool: Pool, vectors: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """DEITA's picks among some rows; complexity and quality are logarithms of the prompts' and the answers' lengths."""
+    at = np.flatnonzero(among)
+    asked = np.array([sum(len(m["content"]) for m in talk if m["role"] == "user") for talk in pool.messages])
+    data = Dataset.from_dict({
+        "row": at, "embedding": vectors[at].astype(np.float32), "complexity": np.log1p(asked)[at],
+        "quality": np.log1p(pool.chars()[at]),
+    })  # fmt: skip
+    k = min(len(at), round(PICKED * len(among)))
+    return np.array(hf_dsel.select_by(data, "deita", k=k, compute=False)["row"][:])
+
+
 def picks_of(found: Measured, vectors: np.ndarray) -> dict[str, np.ndarray]:
     """The best fifth by each way."""
     pool, everything = found.pool, np.ones(len(found.sound), bool)
@@ -94,6 +106,7 @@ def picks_of(found: Measured, vectors: np.ndarray) -> dict[str, np.ndarray]:
         "random": top(random), "gate, random": top(random, kept), "gate": top(found.sound),
         "length": top(pool.chars().astype(float)), "gate, length": top(pool.chars().astype(float), kept),
         "qdit": qdit(pool, vectors, everything), "gate, qdit": qdit(pool, vectors, kept),
+        "deita": deita(pool, vectors, everything), "gate, deita": deita(pool, vectors, kept),
     }  # fmt: skip
 
 
@@ -161,11 +174,13 @@ def kinds_table(
             other = Measured(found.pool, embed, seed, gate, without=kind)
             _, area, kept, best = other.of_kind(kind)
             line |= {"unseen: AUC": area, "unseen: kept": kept, "unseen: in top 20 %": best}
-            line["unseen: all junk in top 20 %"] = f"{other.pool.bad[top(other.sound)].mean():.1%}"
+            bad = other.pool.bad
+            line["unseen: all junk in top 20 %"] = f"{bad[top(other.sound)].mean():.1%}"
+            line["unseen: all junk in what is kept"] = f"{bad[other.kept].mean():.1%} of {other.kept.mean():.0%}"
             print(" ".join(str(value) for value in line.values()), flush=True)
         elif unseen:
             line |= dict.fromkeys(("unseen: AUC", "unseen: kept", "unseen: in top 20 %"), "-")
-            line["unseen: all junk in top 20 %"] = "-"
+            line |= dict.fromkeys(("unseen: all junk in top 20 %", "unseen: all junk in what is kept"), "-")
         lines.append(line)
     return lines
 
