@@ -17,7 +17,8 @@ from hf_dsel.training.row_numbers import ROW, Numbering
 from hf_dsel.training.trajectories import Course
 
 DROPPED = "left out by the trainer: no token to learn from"
-TYPES = {"forgetting": pa.int32(), "first_learned": pa.int32(), "unforgettable": pa.bool_()}
+COUNTS = ("forgetting", "forgetting_score", "first_learned")
+TYPES = dict.fromkeys(COUNTS, pa.int32()) | {"unforgettable": pa.bool_()}
 
 
 def add_columns(

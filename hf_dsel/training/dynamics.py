@@ -46,7 +46,12 @@ class TrainingDynamics:
     | `confidence`, `variability` | of exp(-loss) | of the probability that the chosen answer is preferred |
     | `correctness`, `el2n`, `entropy` | means over the epochs | |
     | `chosen_logp_`, `rejected_logp_`, `margin_` + `mean`, `last` | | nats; `reward_accuracy`: share of margins > 0 |
-    | `forgetting`, `first_learned`, `unforgettable` | token accuracy and `learned_at` | margin > 0 |
+    | `forgetting`, `forgetting_score`, | token accuracy | |
+    | `first_learned`, `unforgettable` | at least `learned_at` | margin > 0 |
+
+    `forgetting` counts events and is null, "never learned", where there was nothing to forget. `forgetting_score` is
+    what Toneva et al. sort by: rows that were never learned first, then those forgotten most often, the unforgettable
+    ones (learned once and never forgotten) at 0.
 
     Each has a `<column>_status`; a row that was not seen, was cut away or has no finite loss has null and the reason
     there. The numbers are the same with padding, padding-free batches and `pack_to`, on one rank or several, and after
@@ -55,8 +60,10 @@ class TrainingDynamics:
     `dynamics/...`. FSDP and DeepSpeed are not tested.
 
     Args:
-        learned_at: the token accuracy, in (0, 1], from which a row counts as learned in an epoch. None compares the
-            accuracies themselves, so that any fall is a forgetting event (survey Eq. 48 as printed).
+        learned_at: the token accuracy, in (0, 1], from which a row counts as learned in an epoch. 1 is nearest to
+            Toneva et al., where a prediction is right or wrong: each token of the response is the most likely one,
+            which few rows reach in a few epochs. None compares the accuracies themselves, so that any fall is a
+            forgetting event (survey Eq. 48 as printed).
         probe: an extra pass without gradients over `probe_on`, before the training and after each "epoch", or each
             `probe_every` "steps"; it measures all rows with the same weights. Columns `probe_...`.
         probe_every: steps between two probes, with probe="steps".
@@ -72,6 +79,8 @@ class TrainingDynamics:
 
     Source: Dataset Cartography (arXiv 2009.10795), Toneva et al. (1812.05159), the data selection survey (2402.05123)
         Eqs. 10, 48, 54.
+    Differs: Toneva et al. classify; a response is learned by its token accuracy, at half of the tokens unless
+        `learned_at` says otherwise.
 
     >>> TrainingDynamics(learned_at=2)
     Traceback (most recent call last):

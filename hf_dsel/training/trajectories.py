@@ -17,15 +17,16 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 SEEN_ONCE = "seen once; this compares two"
+NEVER = "never learned"
 
 
 @dataclass(frozen=True)
 class Course:
-    """One column: `values` (rows,), of which those not `valid` mean nothing, and `reason` why, where there is one."""
+    """One column: `values` (rows,), of which those not `valid` mean nothing, and `reason` why, for all or for each."""
 
     values: npt.NDArray[Any]
     valid: BoolArray
-    reason: str = ""
+    reason: str | npt.NDArray[np.str_] = ""
 
 
 def of_answers(seen: Mapping[str, FloatArray], learned_at: float | None) -> dict[str, Course]:
@@ -41,7 +42,7 @@ def of_answers(seen: Mapping[str, FloatArray], learned_at: float | None) -> dict
     | `variability` | standard deviation over e of exp(−NLL_e), the sum divided by E |
     | `correctness` | mean over e of a_e |
     | `el2n`, `entropy` | mean over e |
-    | `forgetting`, `first_learned`, `unforgettable` | of `learning_events` |
+    | `forgetting`, `forgetting_score`, `first_learned`, `unforgettable` | of `learning_events` |
 
     Args:
         seen: `loss`, `accuracy`, `el2n`, `entropy`; optionally `grand`, which becomes its mean.
@@ -76,7 +77,7 @@ def of_pairs(seen: Mapping[str, FloatArray]) -> dict[str, Course]:
     | `margin_mean`, `margin_last` | of m_e |
     | `reward_accuracy` | share of the passes with m_e > 0 |
     | `confidence`, `variability` | mean and standard deviation over e of σ(m_e), the probability of the preference |
-    | `forgetting`, `first_learned`, `unforgettable` | of `learning_events`; a pair is learned while m_e > 0 |
+    | `forgetting`, `forgetting_score`, `first_learned`, `unforgettable` | of `learning_events`; learned is m_e > 0 |
     """
     m = seen["margin"]
     there = ~np.isnan(m)
@@ -90,44 +91,66 @@ def of_pairs(seen: Mapping[str, FloatArray]) -> dict[str, Course]:
 
 
 def learning_events(accuracy: FloatArray, learned_at: float | None) -> dict[str, Course]:
-    """How often each row was forgotten, when it was learned first, and whether it was learned and never forgotten.
+    """How often each row was forgotten, when it was learned first, and where that puts it among the others.
 
-    s_e = 1 where accuracy_e ≥ `learned_at`, else 0; and s_0 = 0 before the first pass. A rise of s is a learning event,
-    a fall a forgetting event. `first_learned` is the first e with a rise, counted from 1. A row is unforgettable when
-    it has a rise and no fall (survey Eq. 48). Passes in which a row was not seen are passed over.
+    s_e is `learned`, and s_0 = 0 before the first pass. A rise of s is a learning event, a fall a forgetting event.
+    Passes in which a row was not seen are passed over.
+
+    | | value |
+    |---|---|
+    | `forgetting` | forgetting events; null where there is no learning event, since nothing could be forgotten |
+    | `first_learned` | the first e with a learning event, counted from 1; null where there is none |
+    | `unforgettable` | learned, and never forgotten (survey Eq. 48) |
+    | `forgetting_score` | to sort by: never learned > forgotten often > forgotten once > unforgettable, which is 0 |
+
+    The score is `forgetting`, and the number of passes for a row that was never learned: no row is forgotten as often.
 
     Args:
         accuracy: rows x passes, NaN where a row was not seen.
-        learned_at: the threshold; None takes s_e = accuracy_e as Eq. 48 is printed, without an s_0: then the first pass
-            is no learning event, and any fall of the token accuracy counts.
+        learned_at: as in `learned`.
 
-    >>> found = learning_events(np.array([[0.2, 0.9, 0.4, 0.8], [0.6, 0.7, 0.7, 0.9]]), 0.5)
-    >>> found["forgetting"].values, found["first_learned"].values, found["unforgettable"].values
-    (array([1, 0]), array([2, 1]), array([False,  True]))
+    Source: Toneva et al. (arXiv 1812.05159), Section 3 and Algorithm 1. In 3.1 a row that was never learned counts as
+        forgotten infinitely often when rows are sorted; in the authors' code, as often as there are passes.
+
+    >>> found = learning_events(np.array([[0.2, 0.9, 0.4, 0.8], [0.6, 0.7, 0.7, 0.9], [0.1, 0.1, 0.2, 0.4]]), 0.5)
+    >>> found["forgetting"].values, found["forgetting"].valid
+    (array([1, 0, 0]), array([ True,  True, False]))
+    >>> found["forgetting_score"].values, found["unforgettable"].values
+    (array([1, 0, 4]), array([False,  True, False]))
     """
     n, passes = accuracy.shape
-    before = np.full(n, np.nan if learned_at is None else 0.0)
+    s, before = learned(accuracy, learned_at), np.zeros(n)
+    there = ~np.isnan(s)
     falls: npt.NDArray[np.int64] = np.zeros(n, np.int64)
     first: npt.NDArray[np.int64] = np.zeros(n, np.int64)
     for e in range(passes):
-        now = accuracy[:, e] if learned_at is None else np.where(accuracy[:, e] >= learned_at, 1.0, 0.0)
-        there = ~np.isnan(accuracy[:, e])
-        falls += there & (now < before)
-        first[there & (now > before) & (first == 0)] = e + 1
-        before = np.where(there, now, before)
-    there = ~np.isnan(accuracy)
+        falls += s[:, e] < before
+        first[(s[:, e] > before) & (first == 0)] = e + 1
+        before = np.where(there[:, e], s[:, e], before)
+    ever, twice = first > 0, there.sum(1) >= 2
     return {
-        "forgetting": _twice(falls, there),
-        "first_learned": Course(first, first.astype(np.bool_), "never learned"),
-        "unforgettable": _twice(first.astype(np.bool_) & ~falls.astype(np.bool_), there),
+        "forgetting": Course(falls, ever & twice, np.where(twice, NEVER, SEEN_ONCE)),
+        "forgetting_score": _twice(np.where(ever, falls, passes), there),
+        "first_learned": Course(first, ever, NEVER),
+        "unforgettable": _twice(ever & (falls == 0), there),
     }
 
 
 def learned(accuracy: FloatArray, learned_at: float | None) -> FloatArray:
-    """s_e of `learning_events` with NaN kept; without a threshold the accuracy itself."""
+    """s_e: 1 where accuracy_e ≥ `learned_at`, else 0; NaN where a row was not seen.
+
+    Args:
+        accuracy: of any shape; float32 numbers, or float64.
+        learned_at: the threshold; 1 asks for every token of a response to be the most likely one. None takes
+            s_e = accuracy_e as Eq. 48 is printed, so that any fall of the token accuracy is a forgetting event.
+
+    >>> learned(np.array([np.float32(0.7), 0.6, np.nan]), 0.7)
+    array([ 1.,  0., nan])
+    """
     if learned_at is None:
         return accuracy
-    return np.where(np.isnan(accuracy), np.nan, (accuracy >= learned_at).astype(np.float64))
+    least = min(learned_at, float(np.float32(learned_at)))  # 7 of 10 tokens are 0.69999999 in float32
+    return np.where(np.isnan(accuracy), np.nan, (accuracy >= least).astype(np.float64))
 
 
 def _mean(x: FloatArray) -> Course:

@@ -1,18 +1,21 @@
-"""Trainings by MATES; run as a module with a folder, under torchrun, what two ranks measured and chose."""
+"""Trainings by MATES, in processes of their own. `python -m` this, with a mode: killed, or ranks under torchrun."""
 
 from __future__ import annotations
 
 import gc
 import json
 import os
+import signal
 import sys
 
 import numpy as np
 import torch
 from accelerate import PartialState
 
+from hf_dsel.training import one_step_influence
 from hf_dsel.training.mates import Mates
 from hf_dsel.training.reselect import Reselect
+from tests.training.dynamics_worker import KillAt
 from tests.training.reselect_worker import SIX_STEPS, Seen
 from tests.training.tiny_runs import sft, tiny_pool
 
@@ -28,11 +31,34 @@ def held_out(n):
     return tiny_pool(5 * n).select(range(0, 5 * n, 5))
 
 
-def mates_each_epoch(folder, **options):
+def mates_each_epoch(folder, *, path=None, callbacks=None, **options):
     """24 rows of which 8 are trained on in each of three epochs."""
     trainer = sft(embedded(24), output_dir=folder, **SIX_STEPS | options)
-    seen = Seen(trainer)
+    seen = Seen(trainer, path)
+    for callback in callbacks or ():
+        trainer.add_callback(callback)
     return trainer, Reselect(Mates(held_out(5), probe=20), 8).bind(trainer, embedded(24)), seen
+
+
+def noted(reselect):
+    """What the rounds measured and what the regression made of it, but for the time it took."""
+    return [{n: v for n, v in note.items() if "seconds" not in n} for note in reselect._reselector.state.notes]
+
+
+def killed(folder, step, measured):
+    """Dies after a step; or, with a number of measured losses, before it, while the weights are those of a probe."""
+    trainer, _, _ = mates_each_epoch(folder, path=f"{folder}/seen.jsonl", callbacks=[KillAt(int(step))])
+    plain, left = one_step_influence.reference_loss, int(measured)
+
+    def reference_loss(*args):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(*args)
+
+    one_step_influence.reference_loss = reference_loss
+    trainer.train()
 
 
 def ranks(folder):
@@ -44,7 +70,7 @@ def ranks(folder):
     weights = torch.cat([p.detach().flatten() for p in trainer.model.parameters()])
     both = [torch.empty_like(weights) for _ in range(2)]
     torch.distributed.all_gather(both, weights)
-    notes = [{n: v for n, v in note.items() if "seconds" not in n} for note in reselect._reselector.state.notes]
+    notes = noted(reselect)
     chosen = {number: selection.indices.tolist() for number, selection in reselect.selections.items()}
     result = {"chosen": chosen, "notes": notes, "same weights": torch.equal(*both)}
     del trainer, reselect
@@ -57,4 +83,4 @@ def ranks(folder):
 
 if __name__ == "__main__":
     os.environ.setdefault("TRL_DISABLE_TELEMETRY", "1")
-    ranks(sys.argv[1])
+    {"killed": killed, "ranks": ranks}[sys.argv[1]](*sys.argv[2:])

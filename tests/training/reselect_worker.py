@@ -62,6 +62,14 @@ def chosen_each_epoch(folder, *, seen=None, callbacks=None, **options):
     return trainer, Reselect(TopK(column="ifd"), 8, score="ifd").bind(trainer, tiny_pool(24)), watch
 
 
+def iterit_each_epoch(folder, **options):
+    """IterIT whole: six rows of the eighteen best of the first round, in each of three epochs."""
+    trainer = sft(tiny_pool(24), output_dir=folder, **SIX_STEPS | {"save_strategy": "no"} | options)
+    seen = Seen(trainer)
+    how = {"score": "ifd", "narrow": 3, "params": {"ceiling": None}}
+    return trainer, Reselect("iterit", 6, **how).bind(trainer, tiny_pool(24)), seen
+
+
 def killed(folder, step):
     trainer, _, _ = chosen_each_epoch(folder, seen=f"{folder}/seen.jsonl", callbacks=[KillAt(int(step))])
     trainer.train()
@@ -79,6 +87,9 @@ def ranks(folder):
     again, reselect, seen = chosen_each_epoch(f"{folder}/whole", **two)
     again.train(resume_from_checkpoint=f"{folder}/whole/checkpoint-6")
     result["resumed"] = [seen.steps, {r: s.indices.tolist() for r, s in reselect.selections.items()}]
+    third, reselect, seen = iterit_each_epoch(f"{folder}/iterit", per_device_train_batch_size=1)
+    third.train()
+    result["iterit"] = [seen.steps, {r: s.indices.tolist() for r, s in reselect.selections.items()}]
 
     def fails_on_rank_one(model, tokenizer, rows):
         if PartialState().process_index == 1:
@@ -91,7 +102,7 @@ def ranks(folder):
         broken.train()
     except ArithmeticError as error:
         result["error"] = str(error)
-    del trainer, again, broken, reselect, seen
+    del trainer, again, third, broken, reselect, seen
     gc.collect()  # a wrapped model that is freed after its process group aborts the rank
     rank = PartialState().process_index
     with open(f"{folder}/rank-{rank}.json", "w") as file:

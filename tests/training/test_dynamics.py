@@ -127,6 +127,8 @@ def test_columns_and_statuses():
         learned = [e + 1 for e in range(3) if seen["accuracy"][row, e] >= 0.3]
         assert first[row] == (learned[0] if learned else None)
         assert (found["dynamics_first_learned_status"][row] == "never learned") == (not learned)
+        assert (found["dynamics_forgetting_status"][row] == "never learned") == (not learned)
+        assert (found["dynamics_forgetting_score"][row] == 3) == (not learned)
     assert (
         found.select_by("top_k", k=2, column="dynamics_loss_mean")["dynamics_loss_mean"][:]
         == sorted(found["dynamics_loss_mean"][:], reverse=True)[:2]

@@ -84,7 +84,9 @@ def test_columns_of_pairs(tiny_qwen2, tmp_path):
     assert found["dynamics_reward_accuracy"][:] == pytest.approx(right.mean(1))
     assert found["dynamics_confidence"][:] == pytest.approx((1 / (1 + np.exp(-seen["margin"]))).mean(1), rel=1e-5)
     falls = [sum(a and not b for a, b in pairwise(row)) for row in right.tolist()]
-    assert found["dynamics_forgetting"][:] == falls
+    ever = right.any(1).tolist()
+    assert found["dynamics_forgetting"][:] == [n if yes else None for n, yes in zip(falls, ever, strict=True)]
+    assert found["dynamics_forgetting_score"][:] == [n if yes else 3 for n, yes in zip(falls, ever, strict=True)]
     assert found["dynamics_chosen_logp_mean_status"][:] == ["ok"] * N
     assert not any("loss" in name for name in found.column_names)
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,7 +31,7 @@ from hf_dsel.training.reselect import Reselect
 from hf_dsel.training.reselect_state import STATE, ForeignRounds
 from hf_dsel.training.reselectable import CannotReselect
 from tests.conftest import make_tokenizer
-from tests.training.mates_worker import embedded, held_out, mates_each_epoch
+from tests.training.mates_worker import embedded, held_out, mates_each_epoch, noted
 from tests.training.reselect_worker import Seen
 from tests.training.test_reselect import dpo, pairs
 from tests.training.tiny_runs import sft, tiny_model
@@ -379,6 +380,47 @@ def test_resumed_runs_choose_the_same_rows(at, tmp_path):
     assert resumed._reselector.state.notes[2]["effects"] == reselect._reselector.state.notes[2]["effects"]
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    trainer, reselect, seen = mates_each_epoch(str(tmp_path_factory.mktemp("unbroken")))
+    trainer.train()
+    torch.set_num_threads(threads)
+    return reselect.selections, seen.steps, noted(reselect)
+
+
+@pytest.mark.parametrize(
+    ("step", "measured", "last"),
+    [
+        (7, 0, 6),  # in round 1, whose rows are in the checkpoint
+        (12, 12, 4),  # while round 1 is measured, the eleventh probe's step not yet taken back: it is measured again
+        (12, 30, 8),  # while round 2 is measured: the twenty probes and the loss before them were the first 21 losses
+    ],
+)
+def test_killed_and_resumed(unbroken, tmp_path, step, measured, last):
+    selections, steps, notes = unbroken
+    worker = [sys.executable, "-m", "tests.training.mates_worker", "killed", str(tmp_path), str(step), str(measured)]
+    found = subprocess.run(worker, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert found.returncode == -signal.SIGKILL, found.stderr[-3000:]
+    assert max(int(path.name.split("-")[1]) for path in tmp_path.glob("checkpoint-*")) == last
+    before = dict(json.loads(line) for line in (tmp_path / "seen.jsonl").read_text().splitlines())
+    assert max(before) + 1 == (last if measured else step)
+    trainer, reselect, seen = mates_each_epoch(str(tmp_path))
+    trainer.train(resume_from_checkpoint=True)
+    assert min(seen.steps) == last and before | seen.steps == steps
+    for ours, theirs in zip(noted(reselect), notes, strict=True):
+        assert set(ours) == set(theirs) and ours.get("probe_rows") == theirs.get("probe_rows")
+        for name in set(ours) - {"probe_rows"}:
+            assert ours[name] == pytest.approx(theirs[name], abs=1e-7), name
+    assert max(reselect.selections) == 2
+    for number, selection in reselect.selections.items():
+        assert selection.indices.tolist() == selections[number].indices.tolist()
+        assert selection.gains == pytest.approx(
+            selections[number].gains, abs=1e-7, nan_ok=True
+        )  # the predicted effects
+
+
 def test_a_checkpoint_measured_on_another_reference_is_refused(tmp_path):
     trainer, _, _ = mates_each_epoch(str(tmp_path))
     trainer.train()
@@ -391,7 +433,7 @@ def test_a_checkpoint_measured_on_another_reference_is_refused(tmp_path):
 @pytest.mark.distributed
 def test_two_ranks_measure_a_share_each_and_choose_the_same(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m"]
-    line = [*torchrun, "tests.training.mates_worker", str(tmp_path)]
+    line = [*torchrun, "tests.training.mates_worker", "ranks", str(tmp_path)]
     found = subprocess.run(line, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, timeout=240)
     assert found.returncode == 0, found.stderr[-3000:]
     zero, one = (json.loads((tmp_path / f"rank-{rank}.json").read_text()) for rank in (0, 1))

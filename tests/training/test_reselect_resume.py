@@ -15,7 +15,7 @@ from hf_dsel.strategies.random import Random
 from hf_dsel.strategies.top_k import TopK
 from hf_dsel.training.reselect import Reselect
 from hf_dsel.training.reselect_state import SELECTION, STATE, ForeignRounds
-from tests.training.reselect_worker import Seen, chosen_each_epoch
+from tests.training.reselect_worker import Seen, chosen_each_epoch, iterit_each_epoch
 from tests.training.tiny_runs import sft, tiny_pool
 
 ROOT = Path(__file__).parents[2]
@@ -170,3 +170,9 @@ def test_two_ranks_train_on_one_selection(whole, tmp_path):
         together = {int(s): sorted(zero[name][0][s] + one[name][0][s]) for s in zero[name][0]}
         assert together == {s: sorted(rows) for s, rows in steps.items() if s >= first}
     assert not np.array_equal(zero["whole"][0]["0"], one["whole"][0]["0"])
+    trainer, reselect, seen = iterit_each_epoch(str(tmp_path / "alone"))
+    trainer.train()
+    assert zero["iterit"][1] == one["iterit"][1] == {str(number): rows for number, rows in picks(reselect).items()}
+    together = {int(s): sorted(zero["iterit"][0][s] + one["iterit"][0][s]) for s in zero["iterit"][0]}
+    assert together == {s: sorted(rows) for s, rows in seen.steps.items()} and len(together) == 9
+    assert picks(reselect)[0] != picks(reselect)[2]
