@@ -128,6 +128,8 @@ class Vectors:
         return float(np.mean(np.asarray(found) == unknown)) if found else 0.0
 
     def _embedded(self, texts: Sequence[str]) -> list[Floats]:
+        if not texts:
+            return []
         embed = replace(self.embed, of="instruction", side="chosen", column="v", on_rows=None)
         found: list[Floats] = []
         with bar(total=len(texts), what="embedding", unit="texts") as shown:
@@ -186,6 +188,8 @@ class Likelihoods:
         return np.stack([self.known[pair] for pair in pairs])
 
     def _scored(self, pairs: Sequence[tuple[str, str]]) -> list[Floats]:
+        if not pairs:
+            return []
         lm = replace(self.lm, side="chosen", on_rows=None)
         found: list[Floats] = []
         with bar(total=len(pairs), what="scoring answers", unit="answers") as shown:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from datasets import Dataset, Features
+from datasets import Dataset
 
 from hf_dsel.bank_report import table
 from hf_dsel.gate_examples import Doubles, Example, Group, around, in_lines, on_a_line, picked
@@ -17,7 +17,7 @@ from hf_dsel.gate_findings import Cut, Judged, Kind, cut_at, kinds_of, probabili
 from hf_dsel.junk_share import cut_for
 from hf_dsel.narrowing import MOST_FLIPPED, MOST_JUNK, flip_columns, gate_columns
 from hf_dsel.progress import count, say
-from hf_dsel.scorer_marks import made_by, scorers_of, with_marks
+from hf_dsel.scorer_marks import scorers_of
 from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
 from hf_dsel.scorers.gate import Gate, TooLittle
 from hf_dsel.scoring import score
@@ -264,13 +264,7 @@ def with_gate(
             )
     gate = (gate or Gate()).fitted(dataset)
     missing = [judge for name, judge in gate_columns(gate, dataset.column_names).items() if name not in there]
-    if gate.embedding is None and gate.response_embedding is None:
-        dataset = score(dataset, missing, cache_dir=cache_dir) if missing else dataset
-    else:
-        for judge in missing:  # `score` shows a scorer the text alone, and this one reads vectors
-            features = Features({**dataset.features, **judge.features()})
-            dataset = dataset.map(judge, batched=True, features=features, desc="gate")
-        dataset = with_marks(dataset, {**marks, **made_by(missing)})
+    dataset = score(dataset, missing, cache_dir=cache_dir) if missing else dataset
     flips = flip_columns(gate, dataset.column_names) if missing else {}
     todo = [judge for name, judge in flips.items() if name not in dataset.column_names]
     try:

@@ -108,11 +108,12 @@ def score(
     todo = [s.fitted(dataset) if hasattr(s, "fitted") else s for s in todo]  # one that learns from the pool itself
     groups = joined_scorers(todo)
     size = shard_rows or max(SHARD_ROWS, math.ceil(len(dataset) / MOST_SHARDS))
-    content: str | None = None
+    contents: dict[tuple[str, ...], str] = {}
     marks = {**scorers_of(dataset), **made_by(todo)}
     for scorer in groups:
-        content = content or _content_hash(dataset)
-        manifest = {"rows": len(dataset), "shard_rows": size, "content": content, "scorer": _settings(scorer)}
+        names = _read_by(scorer, dataset)
+        contents[names] = contents.get(names) or _content_hash(dataset, names)
+        manifest = {"rows": len(dataset), "shard_rows": size, "content": contents[names], "scorer": _settings(scorer)}
         folder = _folder(cache_dir, scorer, manifest)
         _claim(folder, manifest)
         _score_shards(dataset, scorer, folder, size)
@@ -155,11 +156,16 @@ def _settings(scorer: Any) -> dict[str, Any]:
     return {"callable": name, "hash": Hasher.hash(scorer)}
 
 
-def _content_hash(dataset: Dataset) -> str:
-    """A hash of the text columns of every row."""
+def _read_by(scorer: Any, dataset: Dataset) -> tuple[str, ...]:
+    """The columns that a scorer gets: those of the text, and those that it names besides."""
+    more = scorer.also_reads(dataset.column_names) if hasattr(scorer, "also_reads") else ()
+    return (*text_columns(dataset.column_names), *more)
+
+
+def _content_hash(dataset: Dataset, names: Sequence[str]) -> str:
+    """A hash of these columns of every row."""
     digest = xxhash.xxh64()
-    names = text_columns(dataset.column_names)
-    for table in dataset.select_columns(names).with_format("arrow").iter(batch_size=10_000):
+    for table in dataset.select_columns(list(names)).with_format("arrow").iter(batch_size=10_000):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
             writer.write_table(table.replace_schema_metadata(None).combine_chunks())
@@ -228,7 +234,7 @@ def _score_shards(dataset: Dataset, scorer: Any, folder: Path, size: int) -> Non
     if missing and todo < total:
         say(f"{what}: {count(total - todo, 'row')} scored before, {count(todo, 'row')} to go ({folder})")
     if missing:
-        rows = dataset.select_columns(text_columns(dataset.column_names)).with_format(None)
+        rows = dataset.select_columns(list(_read_by(scorer, dataset))).with_format(None)
         features = Features(scorer.features()) if hasattr(scorer, "features") else None
         with bar(total=total, what=what, done=total - todo) as progress:
             for i in missing:

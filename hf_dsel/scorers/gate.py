@@ -132,7 +132,7 @@ class Gate:
         at = np.arange(len(dataset))
         if len(dataset) > self.learn_from:
             at = np.sort(np.random.default_rng(self.seed).choice(len(dataset), self.learn_from, replace=False))
-        names = [*text_columns(dataset.column_names), *self._model_columns(dataset.column_names)]
+        names = [*text_columns(dataset.column_names), *self.also_reads(dataset.column_names)]
         batch = dataset.with_format(None).select_columns(names).select(at)[:]
         read = rows.read(batch, side=self.side)
         turns = Turns.of(read)
@@ -203,6 +203,12 @@ class Gate:
     def joined(self, other: Any) -> Self | None:
         """Itself when the other is the same, else None."""
         return self if other is self else None
+
+    def also_reads(self, column_names: Sequence[str]) -> list[str]:
+        """The columns that it reads besides the text: its models' vectors and likelihoods, where they are there."""
+        return self._vector_columns() + (
+            [] if self._lm is None else Likelihoods(self._lm, self._prefix).columns(column_names)
+        )
 
     def check(self, column_names: Sequence[str]) -> None:
         """Look at the columns and the disk before anything is loaded."""
@@ -294,9 +300,6 @@ class Gate:
 
     def _vector_columns(self) -> list[str]:
         return [name for name in (self.embedding, self.response_embedding) if name is not None]
-
-    def _model_columns(self, names: Sequence[str]) -> list[str]:
-        return self._vector_columns() + ([] if self._lm is None else Likelihoods(self._lm, self._prefix).columns(names))
 
 
 class _Models:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
+import hf_dsel
 from hf_dsel import Gate
 from hf_dsel.gate_models import CannotTell
 from hf_dsel.scorers.causal_lm import CausalLM
@@ -95,3 +96,15 @@ def test_texts_that_are_all_alike():
     empty = Dataset.from_list([{"instruction": f"Is {i} even?", "output": " "} for i in range(400)])
     with pytest.raises(TooLittle, match="here are 0 of 400"):
         Gate.fit(empty, embedder=None)
+
+
+def test_columns_beside_the_text_reach_it_through_score(minilm, tmp_path):
+    pool = hf_dsel.score(Dataset.from_list(clean(320)), [hf_dsel.Embed(minilm)], cache_dir=tmp_path / "vectors")
+    gate = Gate(minilm, embedding="embedding")
+    assert gate.also_reads(pool.column_names) == ["embedding"]
+    scored = hf_dsel.score(pool, gate, cache_dir=tmp_path / "gate")
+    assert len(hf_dsel.select_by(pool, "random", k=20, gate=gate)) == 20
+    assert scored["gate"][:] == gate.fitted(pool)(pool[:])["gate"]
+    turned = pool.map(lambda row: {"embedding": [0.99 * x for x in row["embedding"]]}, features=pool.features)
+    with pytest.raises(hf_dsel.OtherScores, match="content"):  # other vectors, other scores
+        hf_dsel.score(turned, gate, cache_dir=tmp_path / "gate")
