@@ -1,4 +1,4 @@
-"""Does the data map find planted faults? `python -m tests.benchmarks.planted_pool [--rows N] [--epochs E] [--seed S]`.
+"""Does the data map find planted faults? `python -m tests.benchmarks.planted_pool [--seeds 0 1 2] [--results FILE]`.
 
 Needs the folder of data in HF_DSEL_DATA, with alpaca_52k.parquet. A pool of short Alpaca rows, of which 20 % have their
 responses shuffled among themselves and 10 % are exact copies of others, is trained on by a stock SFTTrainer with
@@ -6,13 +6,17 @@ TrainingDynamics. Printed: for each column the area under the ROC curve for shuf
 chance; above it the shuffled rows have the higher values), and for rows that are there twice against untouched ones.
 
 Then the rule of the map, fixed beforehand: the 20 % of lowest confidence are left out, against a random 20 %. Both are
-trained on from the same weights for as many steps as all rows were, and the mean NLL of held-out untouched rows is
-measured after every epoch's worth of steps.
+trained on from the same weights, for as many steps as all rows were; a row that both have comes up at the same steps.
+What counts is the mean NLL of held-out untouched rows after the last step, and its difference from the random rows'
+over the seeds; a seed is another pool, other held-out rows, another random drop and another order. `--arms shuffled
+random` leaves out just the shuffled rows instead, without a map: what a perfect one could win; `--arms none` only draws
+the map. One training takes 4 to 6 minutes on a busy core; `--results` lets seeds and arms run one by one.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import runpy
 import tempfile
@@ -37,9 +41,11 @@ from tests.benchmarks.table import show
 SHUFFLED, COPIED, DROPPED = 0.2, 0.1, 0.2
 COLUMNS = (
     "loss_first", "loss_mean", "loss_last", "loss_drop", "confidence", "variability", "correctness", "el2n", "entropy",
-    "forgetting", "first_learned", "unforgettable",
 )  # fmt: skip
-LEARNED_AT = {"forgetting, learned at 0.75": 0.75, "forgetting, learned at 0.9": 0.9, "forgetting, any fall": None}
+THRESHOLDS = (0.5, 0.75, 0.9, 1.0, None)  # of token accuracy, from which a row counts as learned
+KINDS = ("untouched", "shuffled", "twice")
+ARMS = {"none": "none", "confidence": "lowest confidence", "random": "random rows", "shuffled": "the shuffled rows"}
+SETTINGS = ("rows", "epochs", "model", "held_out", "chars", "batch_size", "learning_rate")
 
 
 def short_rows(folder: Path, chars: int) -> pd.DataFrame:
@@ -67,111 +73,179 @@ def planted(rows: pd.DataFrame, n: int, held_out: int, rng: np.random.Generator)
     return pool.iloc[rng.permutation(n)].reset_index(drop=True), apart.reset_index(drop=True)
 
 
-def trained(pool: Dataset, held_out: Dataset, model: str, steps: int, every: int, args: argparse.Namespace) -> Any:
-    """The dynamics of a training on the pool, the held-out rows measured at the start and after each `every` steps."""
+def in_places_of(order: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The kept rows, as many as `order` has: each at its place there, the others in the places that are left."""
+    found = order.copy()
+    found[~np.isin(order, kept)] = np.setdiff1d(kept, order)
+    return found
+
+
+def trained(pool: Dataset, held_out: Dataset, model: str, steps: int, seed: int, args: argparse.Namespace) -> Any:
+    """The dynamics of a training on the pool, the NLL of each held-out row after it, the mean before; seconds."""
     gpu = torch.cuda.is_available()
     options = SFTConfig(
         output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=args.batch_size,
-        per_device_eval_batch_size=16, learning_rate=args.learning_rate, lr_scheduler_type="constant", bf16=True,
+        per_device_eval_batch_size=16, learning_rate=args.learning_rate, lr_scheduler_type="linear", bf16=True,
         use_cpu=not gpu, gradient_checkpointing=False, save_strategy="no", report_to="none", disable_tqdm=True,
-        logging_steps=every, seed=args.seed, max_length=256, model_init_kwargs={"dtype": "float32"},
+        logging_steps=steps, seed=seed, max_length=256,
+        model_init_kwargs={"dtype": "float32", "attn_implementation": "eager"},  # faster on a CPU with rows this short
     )  # fmt: skip
     trainer = SFTTrainer(model, args=options, train_dataset=pool.select_columns(["prompt", "completion", ROW]))
     trainer.remove_callback(PrinterCallback)
-    dynamics = hf_dsel.TrainingDynamics(probe="steps", probe_every=every, probe_on=held_out).bind(trainer)
+    dynamics = hf_dsel.TrainingDynamics(probe="steps", probe_every=steps, probe_on=held_out).bind(trainer)
     start = time.perf_counter()
     trainer.train()
-    losses = [record["probe/loss"] for record in trainer.state.log_history if "probe/loss" in record]
-    return dynamics, losses, time.perf_counter() - start
-
-
-def areas(found: pd.DataFrame) -> list[dict[str, Any]]:
-    """Each column, and the length of the response, as a sign of either fault."""
-    lines = []
-    for name in ("length", *COLUMNS, *LEARNED_AT):
-        line: dict[str, Any] = {"column": "response length, characters" if name == "length" else name}
-        for kind in ("shuffled", "twice"):
-            mine = found[found["kind"].isin([kind, "untouched"])]
-            area, error = auc(mine[name].to_numpy(float), (mine["kind"] == kind).to_numpy())
-            line[f"AUC, {kind}"] = f"{area:.3f} ± {error:.3f}"
-        for kind in ("untouched", "shuffled", "twice"):
-            line[f"mean, {kind}"] = f"{found.loc[found['kind'] == kind, name].mean():.3f}"
-        lines.append(line)
-    return lines
+    seconds = time.perf_counter() - start
+    after = dynamics.add_probe_to(held_out).to_pandas()
+    first = float((after["probe_loss_last"] + after["probe_loss_drop"]).mean())
+    return dynamics, after["probe_loss_last"].to_numpy(float), first, seconds
 
 
 def as_numbers(pool: Dataset, dynamics: Any) -> pd.DataFrame:
-    """The dynamics without nulls: a row that was never learned counts as learned after the last epoch."""
-    found = pool.to_pandas()
-    accuracy = dynamics._recorder.records.trajectories(np.arange(len(pool)))["accuracy"]
-    for name, learned_at in LEARNED_AT.items():
-        found[name] = learning_events(accuracy, learned_at)["forgetting"].values
-    found = found.rename(columns=lambda name: name.removeprefix("dynamics_"))
-    found["first_learned"] = found["first_learned"].fillna(found["epochs"].max() + 1)
+    """The columns of the dynamics, the first loss, and forgetting by each threshold; null is NaN."""
+    found = pool.to_pandas().rename(columns=lambda name: name.removeprefix("dynamics_"))
     found["loss_first"] = found["loss_last"] + found["loss_drop"]
     found["length"] = found["completion"].str.len()
+    accuracy = dynamics._recorder.records.trajectories(np.arange(len(pool)))["accuracy"]
+    for at in THRESHOLDS:
+        events = learning_events(accuracy, at)
+        for name, column in (("forgetting_score", "score"), ("forgetting", "events"), ("first_learned", "first")):
+            found[f"{column} {at}"] = np.where(events[name].valid, events[name].values.astype(float), np.nan)
+        found[f"never {at}"] = (~events["first_learned"].valid).astype(float)
     return found
+
+
+def signs() -> dict[str, str]:
+    """The columns of `as_numbers` that are tried as signs of a fault, and what they are called."""
+    names = {"length": "response length, characters"} | {name: name for name in COLUMNS}
+    for at in THRESHOLDS:
+        what = "any fall" if at is None else f"learned at {at:g}"
+        names |= {f"score {at}": f"forgetting_score, {what}", f"events {at}": f"forgetting (events), {what}",
+                  f"never {at}": f"never learned, {what}", f"first {at}": f"first_learned, {what}"}  # fmt: skip
+    return names
+
+
+def areas(found: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Each sign: its AUC for either fault and the standard error, its mean by kind; of the rows that have a value."""
+    lines: dict[str, dict[str, Any]] = {}
+    for name in signs():
+        line: dict[str, Any] = {}
+        for kind in KINDS[1:]:
+            mine = found[found["kind"].isin([kind, "untouched"]) & found[name].notna()]
+            if mine["kind"].nunique() == 2:
+                line[kind] = auc(mine[name].to_numpy(float), (mine["kind"] == kind).to_numpy())
+        by_kind = found.groupby("kind")[name].mean()
+        lines[name] = line | {f"mean, {kind}": float(by_kind[kind]) for kind in KINDS}
+    return lines
+
+
+def one_seed(seed: int, rows: pd.DataFrame, model: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Train on all rows and without some; what the columns tell, and what the drops did."""
+    rng = np.random.default_rng(seed)
+    table, apart = planted(rows, args.rows, args.held_out, rng)
+    pool = Dataset.from_pandas(table, preserve_index=False).add_column(ROW, np.arange(len(table)))
+    held_out = Dataset.from_pandas(apart[["prompt", "completion"]], preserve_index=False)
+    steps = args.epochs * -(-len(pool) // args.batch_size)
+    keep = len(pool) - round(DROPPED * len(pool))
+    kept = {"random": np.sort(rng.permutation(len(pool))[:keep])}
+    kept["shuffled"] = np.flatnonzero(table["kind"] != "shuffled")
+    result: dict[str, Any] = {"seed": seed, "settings": {name: getattr(args, name) for name in SETTINGS}}
+    if {"none", "confidence"} & set(args.arms):
+        dynamics, losses, first, seconds = trained(pool, held_out, model, steps, seed, args)
+        measured = dynamics.add_to(pool)
+        kept["confidence"] = hf_dsel.select(measured, "top_k", k=keep, column="dynamics_confidence").indices
+        result |= {"signs": areas(as_numbers(measured, dynamics)), "before": first}
+        result["none"] = {"losses": losses.tolist(), "shuffled": 0}
+        print(f"seed {seed}: {len(pool):,} rows, {args.epochs} epochs, {steps} steps, {seconds:.0f} s with "
+              f"{torch.get_num_threads()} threads", flush=True)  # fmt: skip
+    for arm in [arm for arm in args.arms if arm != "none"]:
+        numbers = in_places_of(kept["random"], np.asarray(kept[arm]))
+        _, losses, result["before"], seconds = trained(pool.select(numbers), held_out, model, steps, seed, args)
+        left_out = table.drop(index=numbers)
+        result[arm] = {"losses": losses.tolist(), "shuffled": int((left_out["kind"] == "shuffled").sum())}
+        print(f"seed {seed}: {ARMS[arm]} left out, {result[arm]['shuffled']} of {len(left_out)} shuffled, held-out NLL "
+              f"{losses.mean():.4f}, {seconds:.0f} s", flush=True)  # fmt: skip
+    return result
+
+
+def mean_and_error(numbers: list[float]) -> str:
+    """The mean of those that are there, and from two on its standard error."""
+    numbers = [x for x in numbers if not np.isnan(x)]
+    if not numbers:
+        return "-"
+    error = f" ± {np.std(numbers, ddof=1) / len(numbers) ** 0.5:.3f}" if len(numbers) > 1 else ""
+    return f"{np.mean(numbers):.3f}{error}"
+
+
+def print_summary(results: list[dict[str, Any]]) -> None:
+    """Two tables over the seeds: the signs, and the held-out NLL of each arm beside the random one's."""
+    by_seed: dict[int, dict[str, Any]] = {}
+    for found in results:  # a seed's arms may have been run one by one
+        by_seed.setdefault(found["seed"], {}).update(found)
+    results = list(by_seed.values())
+    print(f"\nOver seeds {', '.join(str(r['seed']) for r in results)}; ± is a standard error of the mean over them.")
+    mapped = [r["signs"] for r in results if "signs" in r]
+    if mapped:
+        lines = []
+        for name, title in signs().items():
+            line = {"column": title}
+            for kind in KINDS[1:]:
+                line[f"AUC, {kind}"] = mean_and_error([m[name][kind][0] for m in mapped if kind in m[name]])
+            for kind in KINDS:
+                line[f"mean, {kind}"] = mean_and_error([m[name][f"mean, {kind}"] for m in mapped]).split(" ")[0]
+            lines.append(line)
+        show(lines)
+    print(
+        f"\nMean NLL of held-out untouched rows, nats a token; {mean_and_error([r['before'] for r in results])} before"
+    )
+    lines = []
+    for arm, title in ARMS.items():
+        mine = [r for r in results if arm in r and "random" in r]
+        if not mine:
+            continue
+        losses = [float(np.mean(r[arm]["losses"])) for r in mine]
+        gaps = [x - float(np.mean(r["random"]["losses"])) for x, r in zip(losses, mine, strict=True)]
+        lines.append({
+            "left out": title,
+            "of them shuffled": ", ".join(str(r[arm]["shuffled"]) for r in mine),
+            "held-out NLL": mean_and_error(losses),
+            "minus random rows'": "-" if arm == "random" else mean_and_error(gaps),
+            "by seed": "-" if arm == "random" else ", ".join(f"{gap:+.3f}" for gap in gaps),
+        })  # fmt: skip
+    if lines:
+        show(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=240, help="rows of the pool (default: 240)")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--seed", type=int, default=0, help="of the pool, the random drop and the training")
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=["confidence", "random"])
+    parser.add_argument("--results", type=Path, help="a file of JSON lines: seeds of the same settings are added to it")
     parser.add_argument("--model", help="causal language model (default: SmolLM2-135M-Instruct from PyPI)")
-    parser.add_argument("--held-out", type=int, default=100, help="untouched rows to measure on (default: 100)")
-    parser.add_argument("--chars", type=int, default=100, help="longest answer (default: 100)")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--held-out", type=int, default=200, help="untouched rows to measure on (default: 200)")
+    parser.add_argument("--chars", type=int, default=50, help="longest answer (default: 50)")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     args = parser.parse_args()
     if "HF_DSEL_DATA" not in os.environ:
         parser.error(f"set HF_DSEL_DATA to the folder with {ALPACA}")
     datasets.disable_progress_bars()
-    rng = np.random.default_rng(args.seed)
-    table, apart = planted(short_rows(Path(os.environ["HF_DSEL_DATA"]), args.chars), args.rows, args.held_out, rng)
-    pool = Dataset.from_pandas(table, preserve_index=False).add_column(ROW, np.arange(len(table)))
-    held_out = Dataset.from_pandas(apart[["prompt", "completion"]], preserve_index=False)
-    every = -(-len(pool) // args.batch_size)
+    rows = short_rows(Path(os.environ["HF_DSEL_DATA"]), args.chars)
+    results: list[dict[str, Any]] = []
+    if args.results and args.results.exists():
+        results = [json.loads(line) for line in args.results.read_text().splitlines()]
     with tempfile.TemporaryDirectory() as folder:
         made = runpy.run_path(str(Path(__file__).parents[2] / "recipes/quickstart/models.py"))
         model = args.model or made["smollm2"](Path(folder) / "SmolLM2-135M-Instruct")
-        compare(pool, held_out, model, every, rng, args)
-
-
-def compare(pool: Dataset, held_out: Dataset, model: str, every: int, rng: Any, args: argparse.Namespace) -> None:
-    """Train on all rows, print what the columns tell; train without some rows, print what that does."""
-    steps = args.epochs * every
-    dynamics, losses, seconds = trained(pool, held_out, model, steps, every, args)
-    measured = dynamics.add_to(pool)
-    found = as_numbers(measured, dynamics)
-    print(f"{len(pool):,} rows, {args.epochs} epochs of {every} steps, seed {args.seed}; "
-          f"{seconds:.0f} s with {torch.get_num_threads()} threads", flush=True)  # fmt: skip
-    show(areas(found))
-    keep = len(pool) - round(DROPPED * len(pool))
-    confident = hf_dsel.select(measured, "top_k", k=keep, column="dynamics_confidence")
-    kept = {"lowest confidence": confident.indices, "random rows": rng.permutation(len(pool))[:keep]}
-    arms, last = {"none": losses}, {}
-    dropped = {"none": found[:0]}
-    for name, numbers in kept.items():
-        numbers = np.sort(numbers)
-        dropped[name] = found.drop(index=numbers)
-        again, arms[name], _ = trained(pool.select(numbers), held_out, model, steps, every, args)
-        last[name] = again.add_probe_to(held_out).to_pandas()["probe_loss_last"].to_numpy(float)
-    print(f"\nMean NLL of {len(held_out):,} held-out untouched rows, nats a token, after so many steps:")
-    show(
-        [
-            {
-                "left out": name,
-                "of them shuffled": f"{int((dropped[name]['kind'] == 'shuffled').sum())} of {len(dropped[name])}",
-                **{str(i * every): f"{x:.3f}" for i, x in enumerate(line)},
-            }
-            for name, line in arms.items()
-        ]
-    )
-    gap = last["lowest confidence"] - last["random rows"]
-    error = gap.std(ddof=1) / len(gap) ** 0.5
-    print(f"lowest confidence minus random rows, at the end: {gap.mean():+.4f} ± {error:.4f} "
-          "(standard error over the held-out rows, of this one pair of trainings)")  # fmt: skip
+        for seed in args.seeds:
+            results.append(one_seed(seed, rows, model, args))
+            if args.results:
+                with args.results.open("a") as file:
+                    file.write(json.dumps(results[-1]) + "\n")
+    settings = {name: getattr(args, name) for name in SETTINGS}
+    print_summary([result for result in results if result["settings"] == settings])
 
 
 if __name__ == "__main__":

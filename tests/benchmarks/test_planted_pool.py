@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.benchmarks.planted_pool import planted
+from tests.benchmarks.planted_pool import areas, in_places_of, planted, signs
 
 ROWS = pd.DataFrame({"prompt": [f"q{i}" for i in range(200)], "completion": [f"a{i}" for i in range(200)]})
 
@@ -25,3 +25,21 @@ def test_what_is_planted(seed):
 def test_too_few_rows():
     with pytest.raises(SystemExit, match="--rows 200 needs 210"):
         planted(ROWS, 200, 30, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_of_two_arms_come_up_at_the_same_places(seed):
+    rng = np.random.default_rng(seed)
+    order, kept = (np.sort(rng.permutation(60)[:48]) for _ in range(2))
+    found = in_places_of(order, kept)
+    assert sorted(found) == kept.tolist()
+    assert all(found[at] == row for at, row in enumerate(order) if row in kept)
+
+
+def test_signs_with_rows_that_have_no_value():
+    pytest.importorskip("sklearn", reason="pip install -e '.[bench]'")
+    kinds = ["untouched", "shuffled", "twice", "untouched"]
+    found = pd.DataFrame({"kind": kinds} | {name: [1.0, 2.0, np.nan, 3.0] for name in signs()})
+    line = areas(found)["confidence"]
+    assert line["shuffled"][0] == 0.5 and "twice" not in line  # above one untouched row, below the other
+    assert line["mean, untouched"] == 2 and np.isnan(line["mean, twice"])
