@@ -90,8 +90,9 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
     A number is the lowest probability that stays. True and a `Gate` leave the rows of highest probability, as long as
     the expected share of junk among them is at most 2 %. A row without a probability goes.
 
-    Of preference pairs the less sound answer counts. Then those go whose labels are right by less than the number, or,
-    with True and a `Gate`, that are more likely flipped than not: from there on a pair costs more than it brings.
+    Of preference pairs those go first whose labels are right by less than the number, or, with True and a `Gate`, that
+    are more likely flipped than not: from there on a pair costs more than it brings. Of the others the less sound
+    answer counts.
     """
     if not names:
         return None
@@ -101,22 +102,21 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
         by_share = isinstance(gate, bool | Gate)
         read = {name: read_column(dataset, name) for name in names}
         valid = np.logical_and.reduce([column.valid for column in read.values()])
+        most = MOST_FLIPPED if by_share else 1 - float(gate)
+        flipped = valid & (read[FLIPPED].values > most) if FLIPPED in read else np.zeros(len(valid), np.bool_)
+        rest = valid & ~flipped
         answers = [column for name, column in read.items() if name != FLIPPED]
         sound = np.min([np.where(column.valid, column.values, 0.0) for column in answers], axis=0)
-        lowest = cut_for(sound[valid], MOST_JUNK) if by_share and valid.any() else 0.0 if by_share else float(gate)
+        lowest = cut_for(sound[rest], MOST_JUNK) if by_share and rest.any() else 0.0 if by_share else float(gate)
         if not np.isfinite(lowest):
             raise ValueError(
                 f"gate={gate!r} leaves the rows among which at most {MOST_JUNK:.0%} are expected to be junk, and here "
-                f"even the soundest are sound by {sound[valid].max():.1%} alone. Give the lowest probability that "
-                f"stays, such as gate={np.quantile(sound[valid], 0.7):.2f} for the best 30 %, or another Gate."
+                f"even the soundest are sound by {sound[rest].max():.1%} alone. Give the lowest probability that "
+                f"stays, such as gate={np.quantile(sound[rest], 0.7):.2f} for the best 30 %, or another Gate."
             )
-        stays = valid & (sound >= lowest)
-        gone = {f"a gate below {lowest:.3g}": int((valid & ~stays).sum()), "no gate": int((~valid).sum())}
-        if FLIPPED in read:
-            most = MOST_FLIPPED if by_share else 1 - float(gate)
-            flipped = stays & (read[FLIPPED].values > most)
-            gone[f"labels that look flipped ({FLIPPED} above {most:.3g})"] = int(flipped.sum())
-            stays &= ~flipped
+        stays = rest & (sound >= lowest)
+        gone = {f"a gate below {lowest:.3g}": int((rest & ~stays).sum()), "no gate": int((~valid).sum())}
+        gone[f"labels that look flipped ({FLIPPED} above {most:.3g})"] = int(flipped.sum())
         return stays, {why: n for why, n in gone.items() if n}
 
     return rule

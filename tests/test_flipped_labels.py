@@ -318,14 +318,17 @@ def test_it_learns_when_the_column_is_missing(pool, monkeypatch, tmp_path):
 def test_both_answers_are_judged_too(tmp_path, monkeypatch):
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
     dataset, bad = planted(400, 0.2)
-    rows = dataset.to_list()
-    for i in range(0, 40, 2):
-        rows[i]["rejected" if i % 4 else "chosen"] = "N/A"
-    broken = np.isin(np.arange(400), np.arange(0, 40, 2))
-    gate = hf_dsel.Gate(embedder=None)
-    record = hf_dsel.select(Dataset.from_list(rows), "random", fraction=1.0, gate=gate)
-    assert broken[record.indices].mean() < broken.mean() / 2 and bad[record.indices].mean() < 0.1
+    rows, rng = dataset.to_list(), np.random.default_rng(0)
+    for i in range(0, 400, 4):
+        side = "rejected" if i % 8 else "chosen"
+        rows[i][side] = " ".join(rng.permutation(rows[i][side].split()))
+    kept = hf_dsel.select_by(Dataset.from_list(rows), "random", fraction=1.0, gate=hf_dsel.Gate(embedder=None))
+    record = hf_dsel.selection_of(kept)
+    assert (np.arange(400) % 4 == 0)[record.indices].mean() < 0.2 and bad[record.indices].mean() < 0.1
+    both = np.minimum(kept["gate"][:], kept["rejected_gate"][:])
+    assert (1 - both).mean() <= 0.02 and max(kept["gate_flipped"][:]) <= 0.5
     assert set(record.scorers) >= {"gate", "rejected_gate", "gate_flipped"}
+    assert len(kept) + sum(record.left_out.values()) == 400
 
 
 def test_from_the_command_line(pool, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from hf_dsel.scorers.gate import NotFitted, TooLittle, _need_trees
 
 ALGORITHM = 1
 FEWEST = 300
+NONE = 0.01  # of the labels
 COLUMN = "gate_flipped"
 
 
@@ -30,23 +31,24 @@ class FlippedLabels:
     """How likely chosen and rejected of a pair are in each other's place.
 
     A classifier learns from the pool which of two answers is the chosen one, by differences of text statistics and
-    embeddings, and each pair is judged by a model that has seen neither it, nor a copy, nor its mirror. Where even the
-    pairs that it is surest of are labelled against it now and then, and no less so the surer it is, that many labels
-    are flipped:
+    embeddings. A pair is judged by models that have seen neither it, nor a copy, nor its mirror. Hard pairs get rarer
+    the surer a judge is; flipped ones do not. So what is labelled against the surest judgements bounds the share π of
+    flipped labels:
 
         P(labelled as it is | s) = π + (1 − 2π) · σ(z(s)),   P(flipped | s) = π · σ(−z(s)) / P(labelled as it is | s)
 
-    with the score s, which changes its sign with the order, a rising z, and the share π of flipped labels; π and z have
-    a prior and are averaged over what the pool leaves possible. Writes `gate_flipped` (float32) and
-    `gate_flipped_status`; a pair with an answer missing, or with the same answer twice, gets null and the reason.
+    with the score s, which changes its sign with the order, and a rising z, both averaged over what the pool leaves
+    possible (`hf_dsel.flipped_share`). Writes `gate_flipped` (float32) and `gate_flipped_status`; a pair with an answer
+    missing, or with the same answer twice, gets null and the reason.
 
         flips = hf_dsel.FlippedLabels.fit(pairs)
-        print(flips)                            # the share, with an interval
+        print(flips)                            # the share, with an interval, and how far it goes by length
         pairs = pairs.map(flips, batched=True)  # or: hf_dsel.score(pairs, hf_dsel.FlippedLabels()), which fits first
 
-    What it cannot know: flips that are not random, such as those of an annotator who always prefers brevity, are what
-    it learns as taste. If most labels are flipped, it finds the others. It prefers longer answers as far as the pool's
-    labels do; `print` says how far.
+    What it cannot know: where most pairs are hard, as in UltraFeedback, flips look like them, and hardly a pair is more
+    likely flipped than not. Near 40 % flips the same holds for easy pairs. Flips that are not random, such as those of
+    an annotator who always prefers brevity, are learned as taste; if most labels are flipped, it finds the others. It
+    prefers longer answers as far as the pool's labels do.
 
     Args:
         embedder: a sentence encoder, as a model or an `Embed`; None learns from text statistics alone.
@@ -116,12 +118,13 @@ class FlippedLabels:
         if self.learned is None:
             return f"FlippedLabels({self.embedder!r}), which has not learned yet"
         found, share = self.learned, self.learned.share
+        unsure = "\nhard pairs alone may explain the labels too: that none is flipped is not ruled out"
         return (
             f"{share.share:.1%} of the labels look flipped (95 %: {share.low:.1%} to {share.high:.1%}); learned from "
             f"{len(found.scores):,} pairs\n"
             f"the chosen answer is foretold in {share.told:.1%} of the pairs (50 % is chance: then nothing is seen)\n"
             f"the longer answer is the chosen one in {found.longer:.1%} of the pairs, and the one that is foretold in "
-            f"{found.prefers_longer:.1%}"
+            f"{found.prefers_longer:.1%}{unsure if share.low < NONE and share.high > 5 * NONE else ''}"
         )
 
     def features(self) -> dict[str, Value]:

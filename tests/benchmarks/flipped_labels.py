@@ -26,7 +26,7 @@ import numpy as np
 from datasets import Dataset
 
 import hf_dsel
-from hf_dsel.flipped_pairs import flipped
+from hf_dsel.flipped_pairs import Pairs, flipped
 from hf_dsel.narrowing import MOST_FLIPPED
 from tests.benchmarks.gate_pools import Remembered
 from tests.benchmarks.labels import auc
@@ -49,9 +49,10 @@ def planted(pairs: Dataset, share: float, seed: int) -> tuple[Dataset, np.ndarra
     return Dataset.from_list(rows, features=pairs.features), bad
 
 
-def chars(pairs: Dataset) -> np.ndarray:
+def chars(pairs: Pairs) -> np.ndarray:
     """log characters of the chosen answer less those of the rejected one."""
-    return np.array([np.log1p(len(a)) - np.log1p(len(b)) for a, b in zip(pairs["chosen"], pairs["rejected"])])  # noqa: B905
+    sizes = [np.log1p([len(text) for text in side]) for side in (pairs.chosen, pairs.rejected)]
+    return sizes[0] - sizes[1]
 
 
 def within_lengths(score: np.ndarray, length: np.ndarray, bad: np.ndarray) -> list[float]:
@@ -81,7 +82,7 @@ def measured(pairs: Dataset, share: float, seed: int, embed: Any, *, gate: bool)
     flips = hf_dsel.FlippedLabels.fit(pool, embedder=embed)
     chance = np.array([np.nan if v is None else v for v in pool.map(flips, batched=True)["gate_flipped"][:]], float)
     told = np.isfinite(chance)
-    chance, bad, length = chance[told], bad[told], chars(pool)[told]
+    chance, bad, length = chance[told], bad[told], chars(Pairs.of(pool[:]))
     found = flips.learned.share
     drop = chance > MOST_FLIPPED
     line: dict[str, Any] = {"share": bad.mean(), "estimate": found.share, "low": found.low, "high": found.high}
