@@ -185,6 +185,16 @@ class _Others:
         return self.far() if self.similar is None else self.messages[int(self.rng.choice(self.similar))]
 
 
+def copies_of(rows: int, kinds: int) -> int:
+    """How many broken copies are made of so many rows, in so many ways.
+
+    >>> copies_of(2_000, 16), copies_of(12_000, 16), copies_of(400, 16)
+    (8000, 18000, 3200)
+    """
+    of_each = min(max(COPIES / rows, FEWEST_COPIES), MOST_COPIES)
+    return round(max(of_each * rows, LEAST_COPIES * kinds))
+
+
 def _copies(
     read: Sequence[rows.Row], parts: Ints, corruptions: Sequence[Corruption], near: dict[int, Ints], seed: int
 ) -> tuple[Turns, Ints, Ints]:
@@ -194,8 +204,7 @@ def _copies(
     usable = [np.flatnonzero((parts % FOLDS == p) & np.asarray([len(m) > 0 for m in messages])) for p in range(FOLDS)]
     asked, before, said, kind, source = [], [], [], [], []
     total = max(1, sum(len(part) for part in usable))
-    a_row = min(max(COPIES / total, FEWEST_COPIES), MOST_COPIES)
-    a_row = max(a_row, LEAST_COPIES * len(corruptions) / total)
+    a_row = copies_of(total, len(corruptions)) / total
     for part in usable:
         for _ in range(round(a_row * len(part))):
             i = int(rng.choice(part))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 
+from hf_dsel.gate_learning import copies_of
 from hf_dsel.progress import count, say
 from hf_dsel.rows import read, text_columns
 from hf_dsel.scorers.embed import Embed
@@ -62,8 +63,8 @@ def learning_of(scorer: Any, pool: int) -> Learning | None:
 def embedding_seconds(scorer: Any, dataset: Dataset, seed: int) -> tuple[float | None, int]:
     """Seconds for the embeddings alone, of the rows and of what is learned from, and the rows that were timed.
 
-    A scorer that breaks rows to learn from counts twice for those: once whole, once broken. (None, 0) without an
-    embedder.
+    A gate embeds each row once, and of the copies that it breaks what is broken, mostly the response. (None, 0) without
+    an embedder.
     """
     embed = _embed(scorer)
     if embed is None:
@@ -84,8 +85,8 @@ def embedding_seconds(scorer: Any, dataset: Dataset, seed: int) -> tuple[float |
             break
         n = min(2 * n, len(order))
     learned = min(len(dataset), getattr(scorer, "learn_from", len(dataset)))
-    rows = len(dataset) + learned * (2 if hasattr(scorer, "corruptions") else 1)
-    return seconds * rows / n, n
+    more = copies_of(learned, len(scorer.corruptions)) / 2 if hasattr(scorer, "corruptions") else learned
+    return seconds * (len(dataset) + more) / n, n
 
 
 def _embed(scorer: Any) -> Embed | None:

@@ -91,7 +91,7 @@ def test_texts_that_are_all_alike():
     with pytest.raises(TooLittle, match="here are 400 of 400, 1 different"):
         Gate.fit(same, embedder=None)
     yes = Dataset.from_list([{"instruction": f"Is {i} even?", "output": "yes" if i % 2 else "no"} for i in range(400)])
-    with pytest.raises(TooLittle, match="the 400 answers here are only 2 different texts"):
+    with pytest.raises(TooLittle, match="the 400 answered rows here have only 2 different answers"):
         Gate.fit(yes, embedder=None)
     empty = Dataset.from_list([{"instruction": f"Is {i} even?", "output": " "} for i in range(400)])
     with pytest.raises(TooLittle, match="here are 0 of 400"):
