@@ -11,6 +11,7 @@ import numpy.typing as npt
 from datasets import Dataset
 
 from hf_dsel import rows
+from hf_dsel.card_markdown import visible
 from hf_dsel.columns import read_column
 from hf_dsel.ops.plain_words import plain_words
 from hf_dsel.ops.star_groups import star_groups
@@ -75,7 +76,9 @@ class Copies:
             groups = f"{count(len(self.sizes), 'group')} of copies with {count(there, 'row')}"
             lines.append(f"{groups}; {len(self.sizes):,} of them stay, {there - len(self.sizes):,} do not")
         lines += [f"  {count(n, 'row')} with {why}" for why, n in self.left_out().items()]
-        lines += [f"  {count(n, 'row')} without text that can be read: {why}" for why, n in self.problems.items()]
+        lines += [
+            f"  {count(n, 'row')} without text that can be read: {visible(why)}" for why, n in self.problems.items()
+        ]
         for number, text in enumerate(self.examples):
             lines.append(f"  {count(int(self.sizes[number]), 'row')} like row {self._best_of(number):,}: {text}")
         return "\n".join(lines)
@@ -206,12 +209,13 @@ def _groups(best: Ints) -> tuple[Ints, Ints, Ints]:
 
 
 def _examples(dataset: Dataset, heads: Ints) -> tuple[str, ...]:
-    """The beginnings of some rows, a line each."""
+    """The beginnings of some rows, a line each; nothing in them acts on a terminal."""
     names = rows.text_columns(dataset.column_names)
     batch = dataset.select_columns(names).with_format(None).select(heads[:SHOWN])[:]
     texts = []
     for row in rows.read(batch) if len(heads) else ():
         turn = row.turns[0] if row.turns else None
-        said = " ".join(f"{turn.instruction} → {turn.response or ''}".split()) if turn else row.problem or ""
+        text = f"{turn.instruction} → {turn.response or ''}" if turn else row.problem or ""
+        said = " ".join(visible(text).split())
         texts.append(said if len(said) <= LETTERS else f"{said[: LETTERS - 2].rstrip()} …")
     return tuple(texts)

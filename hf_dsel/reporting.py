@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 
+from hf_dsel.card_markdown import visible
 from hf_dsel.columns import Column, read_column
 from hf_dsel.metrics.coverage import coverage
 from hf_dsel.metrics.nearest_neighbour_distance import nearest_neighbour_distance
@@ -93,12 +94,12 @@ def first_picks(pool: Dataset, selection: Selection, n: int = 5, *, width: int =
 
 
 def starts_of_prompts(pool: Dataset, rows: IntArray, width: int = 60) -> list[str]:
-    """How the prompts of some rows begin, on one line each."""
+    """How the prompts of some rows begin, on one line each; nothing in them acts on a terminal."""
     try:
         turns = [r.turns[0] if r.turns else None for r in read(_texts(pool).select(rows)[:])]
     except UnknownFormat:
         return [""] * len(rows)
-    texts = [" ".join((t.instruction or t.response or "").split()) if t else "" for t in turns]
+    texts = [" ".join(visible(t.instruction or t.response or "").split()) if t else "" for t in turns]
     return [t if len(t) <= width else t[: width - 1] + "…" for t in texts]
 
 

@@ -169,6 +169,12 @@ def test_the_report():
     ]
 
 
+def test_the_report_of_texts_that_would_act_on_a_terminal():
+    pool = Dataset.from_dict({"instruction": ["a\x1b[2J\x07 \u202eb"] * 2, "output": ["c\x9b1m\nd"] * 2})
+    last = str(find_copies(pool)).split("\n")[-1]
+    assert last == "  2 rows like row 0: a\\x1b[2J\\x07 \\u202eb → c\\x9b1m d" and last.isprintable()
+
+
 def test_answers_to_one_question_and_an_embedding_that_does_not_read_them(tiny_bert, tmp_path, capsys):
     pool = pool_of([("Say a word", "x", None, 1.0), ("Say a word", "quite another answer", None, 1.0)])
     for of, stay in (("instruction", 1), ("example", 2)):

@@ -137,6 +137,13 @@ def test_long_texts_are_cut_to_one_line(pool):
     assert len(shown) == 2 and shown[1].endswith("one two xxxxxxxxxxx…")
 
 
+def test_texts_of_the_pool_do_not_act_on_a_terminal():
+    bad = Dataset.from_dict({"prompt": ["red \x1b[31m\x07 and \u202eback\nnext\x9b2J"], "completion": ["x"]})
+    shown = first_picks(bad, hf_dsel.select(bad, "random", k=1)).splitlines()
+    assert len(shown) == 2 and shown[1].isprintable()
+    assert shown[1].endswith("red \\x1b[31m\\x07 and \\u202eback next\\x9b2J")
+
+
 def test_brief_is_code_with_what_differs_from_the_default():
     assert brief(Qdit(alpha=0.5)) == "Qdit(alpha=0.5)"
     assert eval(brief(CausalLM("gpt2", turns="last"))) == CausalLM("gpt2", turns="last")
