@@ -99,7 +99,9 @@ def gate(options: dict[str, Any]) -> int:
     place = out or (options["dataset"] if there else None)
     first = "add --out DIR here, then " if place is None else ""
     lowest = f" {report.line:.3g}" if report.default is None or "threshold" in options else ""
-    rest = f"hf-dsel select {shlex.quote(str(place or 'DIR'))} --gate{lowest} --strategy NAME --k ROWS --out SUBSET"
+    part = [f"--{n}={options[n]}" for n in ("name", "split") if options.get(n)] if place and place != out else []
+    where = shlex.join([str(place or "DIR"), *part])
+    rest = f"hf-dsel select {where} --gate{lowest} --strategy NAME --k ROWS --out SUBSET"
     show(f"\nchoose among the rest: {first}{rest}")
     return 0
 

@@ -83,7 +83,12 @@ def test_from_a_file(place, capsys):
     assert run("gate --config x.yaml --report flag.html") == 0
     assert f"{hf_dsel.gate_report(judged(), threshold=0.6, examples=1)}" in capsys.readouterr().out
     assert not (place / "gate.html").exists() and (place / "flag.html").stat().st_size > 5_000
+    capsys.readouterr()
     assert run("gate --config x.yaml --split train[:300]") == 0 and (place / "gate.html").exists()
+    # the command for the rest reads the same rows; those that --out wrote are these rows alone
+    assert "hf-dsel select judged.parquet '--split=train[:300]' --gate 0.6 " in capsys.readouterr().out
+    assert run("gate judged.parquet --split train[:300] --out some") == 0
+    assert "hf-dsel select some --gate --strategy" in capsys.readouterr().out
 
 
 def test_what_is_there_is_not_replaced(place, capsys):
