@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_dsel.commands import DATA, free_folder, opened, write_rows
+from hf_dsel.gate_page import check_jinja2
 from hf_dsel.gate_reporting import check_options, gate_report, with_gate
 from hf_dsel.narrowing import flip_columns, gate_columns
 from hf_dsel.planning import plan
@@ -63,6 +64,8 @@ def gate(options: dict[str, Any]) -> int:
     options = {name: found for name, found in options.items() if found is not None and found is not False}
     _check(options)
     page, saved = _free_file(options, "report", ".html"), _free_file(options, "save", ".safetensors")
+    if page is not None:
+        check_jinja2()
     out = free_folder(options) if "out" in options else None
     made = _gate(options)
     dataset = opened(options)
@@ -89,13 +92,13 @@ def gate(options: dict[str, Any]) -> int:
     shown = {name: options[name] for name in ("threshold", "examples", "seed") if name in options}
     report = gate_report(judged, made if made.learned else None, **shown)
     show(report)
-    if page is not None:
-        report.save_html(page, title=f"The gate on {options['dataset']}")
-        show(f"\nwrote {page}: open it in a browser")
     if out is not None:
         write_rows(judged, out)
         write_provenance(judged, out)
         show(f"\nwrote {out / DATA}: {count(len(judged), 'row')} with their probabilities")
+    if page is not None:
+        report.save_html(page, title=f"The gate on {options['dataset']}")
+        show(f"\nwrote {page}: open it in a browser")
     place = out or (options["dataset"] if there else None)
     first = "add --out DIR here, then " if place is None else ""
     lowest = f" {report.line:.3g}" if report.default is None or "threshold" in options else ""

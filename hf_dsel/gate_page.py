@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_dsel.card_markdown import visible
+from hf_dsel.extras import MissingExtra
 from hf_dsel.gate_examples import Example, Said, on_a_line
 from hf_dsel.narrowing import MOST_JUNK
 
@@ -65,6 +67,20 @@ def page(report: GateReport, title: str) -> str:
     return visible(found)
 
 
+def check_jinja2() -> None:
+    """Raise unless a page can be made.
+
+    Raises:
+        MissingExtra: no Jinja2.
+    """
+    try:
+        import_module("jinja2")
+    except ModuleNotFoundError as error:
+        if error.name != "jinja2":  # a package that this one needs
+            raise
+        raise MissingExtra("the page needs jinja2: pip install jinja2", name="jinja2") from None
+
+
 def name_of(text: str) -> str:
     """A name or a reason, on a line."""
     return on_a_line(text, NAME)
@@ -117,9 +133,8 @@ def _bins(report: GateReport) -> list[dict[str, Any]]:
 
 @cache
 def _template() -> Template:
-    try:
-        from jinja2 import Environment, StrictUndefined
-    except ImportError as error:
-        raise ModuleNotFoundError("the page needs Jinja2, which torch brings: pip install jinja2") from error
+    check_jinja2()
+    from jinja2 import Environment, StrictUndefined
+
     made = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     return made.from_string(files("hf_dsel").joinpath("pages/gate.html").read_text(encoding="utf-8"))

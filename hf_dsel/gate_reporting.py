@@ -137,7 +137,7 @@ class GateReport:
             title: what stands above it, such as the pool's name.
 
         Raises:
-            ModuleNotFoundError: no Jinja2, which torch brings.
+            MissingExtra: no Jinja2, which torch brings.
         """
         from hf_dsel.gate_page import page
 

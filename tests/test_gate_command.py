@@ -1,6 +1,8 @@
 """`hf-dsel gate`, as a user types it."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -154,6 +156,15 @@ def test_errors(place, capsys, line, said):
     files = sorted(place.iterdir())
     assert said in error_of(line, capsys)
     assert sorted(place.iterdir()) == files
+
+
+def test_no_page_without_jinja2(place, capsys):
+    hidden = "import sys; sys.modules['jinja2'] = None; from hf_dsel.cli import main; sys.exit(main(sys.argv[1:]))"
+    line = "gate judged.parquet --report --out out"
+    done = subprocess.run([sys.executable, "-c", hidden, *line.split()], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and not done.stdout
+    assert done.stderr == "hf-dsel gate: error: the page needs jinja2: pip install jinja2\n"  # nothing was opened
+    assert not (place / "out").exists() and not (place / "gate.html").exists()
 
 
 def test_help(capsys):
