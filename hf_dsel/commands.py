@@ -6,26 +6,24 @@ from __future__ import annotations
 import os
 import shlex
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset, List
 
-from hf_dsel.conditions import rows_where
-from hf_dsel.copies import find_copies
 from hf_dsel.endpoint import Endpoint
 from hf_dsel.evolution_plan import plan_evolution
 from hf_dsel.evolving import check_evolution
 from hf_dsel.evolving import evolve as evolve_dataset
 from hf_dsel.joined_scores import with_scores
-from hf_dsel.narrowing import gate_rule
 from hf_dsel.opening import open_dataset
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.provenance import PROVENANCE, write_provenance
 from hf_dsel.reporting import brief, first_picks, show
 from hf_dsel.rows import detect
+from hf_dsel.rows_left import rows_left
 from hf_dsel.scorer_specs import make_scorer
 from hf_dsel.scorers.score_templates import SETTINGS_FILE
 from hf_dsel.scoring import score as score_dataset
@@ -162,41 +160,11 @@ def train_scorer(options: dict[str, Any]) -> int:
 def _show_plan(block: SelectionBlock, dataset: Dataset) -> None:
     """What `select` would compute, and what its rules would leave, as far as the columns are there."""
     budget: dict[str, Any] = {"k": block.k, "fraction": block.fraction, "max_tokens": block.max_tokens}
-    show(plan(dataset, block.rule, scorers=block.all_scorers(dataset.column_names), **budget))
-    if block.conditions:
-        show(_considered(block, dataset))
-    if block.gate:
-        show(_behind_gate(block, dataset))
-    if block.copies is not None:
-        there = {n: v for n, v in block.copies.items() if n == "similarity" or v in dataset.column_names}
-        show(f"copies: {find_copies(dataset, **there)}")
-
-
-def _behind_gate(block: SelectionBlock, dataset: Dataset) -> str:
-    """How many rows the gate leaves of those that `where` leaves."""
-    names = tuple(block.gates(dataset.column_names))
-    rule = gate_rule(block.gate, names)
-    if rule is None or not set(names) <= set(dataset.column_names):
-        return "gate: how many rows stay is known when it has learned"
-    known = [c for c in block.conditions if c.column in dataset.column_names]
-    kept = rows_where(dataset, known)[0]
-    stay = int(rule(dataset.select(kept))[0].sum()) if len(kept) else 0
-    text = f"gate: {stay:,} of {count(len(kept), 'row')} stay"
-    if block.fraction is not None:
-        return f"{text}; fraction={block.fraction:g} is of those, about {round(block.fraction * stay):,}"
-    return f"{text}, too few for k={block.k:,}" if block.k is not None and stay < block.k else text
-
-
-def _considered(block: SelectionBlock, dataset: Dataset) -> str:
-    """How many rows `where` leaves, as far as the columns are there, and what a fraction is a fraction of."""
-    known = [c for c in block.conditions if c.column in dataset.column_names]
-    rows = len(rows_where(dataset, known)[0])
-    most = "" if len(known) == len(block.conditions) else "at most "
-    text = f"of these rows only those with {' and '.join(map(str, block.conditions))} will be considered"
-    text += f": {most}{count(rows, 'row')}" if known else ""
-    if block.fraction is not None and not block.gate:
-        text += f"; fraction={block.fraction:g} is of those, {most or 'about '}{round(block.fraction * rows):,}"
-    return text
+    left = rows_left(block, dataset)
+    planned = plan(dataset, block.rule, scorers=block.all_scorers(dataset.column_names), **budget)
+    show(planned if left.asked is None else replace(planned, picks=left.asked))
+    for line in left.lines:
+        show(line)
 
 
 def _replay(options: dict[str, Any], out: Path | None) -> int:

@@ -67,6 +67,10 @@ class Copies:
 
     def __str__(self) -> str:
         """How many groups and rows, found how, and the largest."""
+        return self.report()
+
+    def report(self, numbers: Ints | None = None) -> str:
+        """The same, for rows that are part of a larger dataset: `numbers` are theirs in it."""
         tests = "text" if self.embedding is None else f"text and {self.embedding} (cosine {self.similarity:g} or more)"
         there = int(self.sizes.sum())
         lines = [f"{count(len(self.best), 'row')}, compared by {tests}"]
@@ -80,7 +84,9 @@ class Copies:
             f"  {count(n, 'row')} without text that can be read: {visible(why)}" for why, n in self.problems.items()
         ]
         for number, text in enumerate(self.examples):
-            lines.append(f"  {count(int(self.sizes[number]), 'row')} like row {self._best_of(number):,}: {text}")
+            best = self._best_of(number)
+            row = best if numbers is None else int(numbers[best])
+            lines.append(f"  {count(int(self.sizes[number]), 'row')} like row {row:,}: {text}")
         return "\n".join(lines)
 
     def _best_of(self, number: int) -> int:

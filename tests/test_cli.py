@@ -161,7 +161,7 @@ def test_a_dry_run_says_what_a_fraction_is_a_fraction_of(place, tiny_qwen2, caps
     few = "select pool.parquet --strategy random --fraction 0.5 --dry-run --where quality<3"  # 0, 1, 2 of 0..10, cyclic
     assert run(few) == 0
     rows = sum(i % 11 < 3 for i in range(40))
-    assert f"only those with quality < 3 will be considered: {rows} rows; fraction=0.5 is of those, about " in (
+    assert f"only those with quality < 3 will be considered: {rows} rows; fraction=0.5 is of those, " in (
         capsys.readouterr().out
     )
     assert run(f"{few} --where ifd<1 --scorer IFD:model={tiny_qwen2}") == 0
@@ -192,8 +192,44 @@ def test_a_dry_run_names_the_gate(place, tiny_bert, capsys):
     assert f"gate: {stay} of {of} rows stay, too few for k=30" in capsys.readouterr().out
     assert run(f"{few} --fraction 0.5") == 0
     printed = capsys.readouterr().out
-    assert f"gate: {stay} of {of} rows stay; fraction=0.5 is of those, about {round(stay / 2)}" in printed
+    assert f"gate: {stay} of {of} rows stay; fraction=0.5 is of those, {int(stay / 2 + 0.5)}" in printed
     assert printed.count("fraction=0.5") == 1
+
+
+def test_a_dry_run_applies_its_rules_one_after_the_other(place, capsys):
+    kinds = [f"Say number {i % 50}." for i in range(200)]  # each four times
+    judged = Dataset.from_dict({
+        "instruction": kinds, "output": ["x"] * 200, "quality": [None, *(float(i) for i in range(1, 200))],
+        "gate": [0.9 if i % 50 < 20 else 0.1 for i in range(200)],
+    })  # fmt: skip
+    judged.to_parquet("judged.parquet")
+    rules = "select judged.parquet --strategy top_k --gate 0.5 --where quality>=100 --dedup"
+    assert run(f"{rules} --fraction 0.5 --dry-run") == 0
+    printed = capsys.readouterr().out
+    for text in (
+        "will be considered: 100 rows\n",
+        "gate: 40 of 100 rows stay\n",
+        "copies: 40 rows, compared by text",
+        "2 rows like row 150: Say number 0. → x",  # the better one, and its number in the file
+        "\nleft: 20 rows; fraction=0.5 is of those, 10\n",
+        "pick           10 rows with",
+    ):
+        assert text in printed
+    assert run(f"{rules} --fraction 0.5 --out half") == 0
+    assert len(hf_dsel.Selection.load("half/selection.json")) == 10
+    capsys.readouterr()
+    assert run(f"{rules} -k 21 --dry-run") == 0
+    assert "left: 20 rows, too few for k=21\n" in capsys.readouterr().out
+    assert "k=21 but only 20 rows can be selected" in error_of(f"{rules} -k 21 --out e", capsys)
+    assert run("select judged.parquet --strategy top_k --where quality>=100 -k 101 --dry-run") == 0
+    assert "considered: 100 rows, too few for k=101\n" in capsys.readouterr().out
+    assert run("select judged.parquet --strategy top_k --fraction 1 --dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "199 rows have a value in each column that the strategy reads, 1 row has a null; fraction=1 is of" in printed
+    assert "those and the null ones, 200, too few for fraction=1" in printed
+    assert run("select judged.parquet --strategy top_k --where quality>900 -k 3 --dedup --dry-run") == 0
+    assert "left: 0 rows: no row can be selected" in capsys.readouterr().out
+    assert "less than one row" in error_of(f"{rules} --fraction 0.01 --dry-run", capsys)
 
 
 def test_pairs_are_written_for_dpo(place, capsys):
