@@ -81,6 +81,7 @@ def select(options: dict[str, Any]) -> int:
     show(f"the first picks\n{first_picks(scored, record)}\n")
     _write_subset(record.apply(scored), record, out)
     where = [options["dataset"], *(f"--{n}={options[n]}" for n in ("name", "split") if options.get(n))]
+    where += [f"--scores-from={options['scores_from']}"] if options.get("scores_from") else []
     show(f"again: hf-dsel select {shlex.join(where)} --selection {shlex.quote(str(out / RECORD))} --out DIR")
     return 0
 

@@ -405,6 +405,10 @@ def test_the_commands(hub, tmp_path, capsys):
     assert main(["select", chat_file, "--scores-from", "user/scores", *top, "--out", out]) == 0
     chosen = load_dataset("parquet", data_files=f"{out}/train.parquet", split="train")
     assert len(chosen) == 4 and None not in chosen["response_words"][:]
+    again = re.search(r"again: hf-dsel (.*) --out DIR", capsys.readouterr().out)[1].split()
+    assert "--scores-from=user/scores" in again and main([*again, "--out", f"{out}3"]) == 0
+    copy = load_dataset("parquet", data_files=f"{out}3/train.parquet", split="train")
+    assert copy.to_dict() == chosen.to_dict()
     assert json.loads((tmp_path / "out" / "selection.json").read_text())["scorers"]["response_words"]["unit"] == "words"
     assert main(["score", chat_file, "--scores-from", "user/scores", "--out", str(tmp_path / "joined")]) == 0
     joined = load_dataset("parquet", data_files=str(tmp_path / "joined" / "train.parquet"), split="train")
