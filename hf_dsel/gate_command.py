@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hf_dsel.commands import DATA, free_folder, opened, write_rows
 from hf_dsel.gate_page import check_jinja2
-from hf_dsel.gate_reporting import check_options, gate_report, with_gate
+from hf_dsel.gate_reporting import check_options, gate_report, with_gate, written_columns
 from hf_dsel.narrowing import flip_columns, gate_columns
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process
@@ -69,17 +70,15 @@ def gate(options: dict[str, Any]) -> int:
     out = free_folder(options) if "out" in options else None
     made = _gate(options)
     dataset = opened(options)
-    there = {"gate", "rejected_gate"} & set(dataset.column_names)
-    if there:
-        clash = [name for name in ("learn_from", *READING, "lm", "text_only", "save") if name in options]
-        if clash and made.learned is None:
-            raise BadConfig(
-                f"{options['dataset']} has a column gate already, which is shown as it is, so {_flag(clash[0])} would "
-                "have no effect; leave it out, or remove the column"
-            )
+    there = written_columns(dataset, made if made.learned else None)
+    makers = gate_columns(made, dataset.column_names)
+    if there and made.learned is None:
+        _no_effect(options, ("learn_from", *READING, "lm", "text_only", "save", "cache_dir"))
+    elif len(there) == len(makers):
+        _no_effect(options, ("cache_dir",))
     if "dry_run" in options:
-        judges = [] if there else [f(made, dataset.column_names).values() for f in (gate_columns, flip_columns)]
-        show(plan(dataset, scorers=[judge for some in judges for judge in some]))
+        judges = {**makers, **flip_columns(made, dataset.column_names)} if len(there) < len(makers) else {}
+        show(plan(dataset, scorers=[judge for name, judge in judges.items() if name not in dataset.column_names]))
         return 0
     if not there and made.learned is None:
         made = made.fitted(dataset)
@@ -99,7 +98,7 @@ def gate(options: dict[str, Any]) -> int:
     if page is not None:
         report.save_html(page, title=f"The gate on {options['dataset']}")
         show(f"\nwrote {page}: open it in a browser")
-    place = out or (options["dataset"] if there else None)
+    place = out or (options["dataset"] if len(there) == len(makers) else None)
     first = "add --out DIR here, then " if place is None else ""
     lowest = f" {report.line:.3g}" if report.default is None or "threshold" in options else ""
     part = [f"--{n}={options[n]}" for n in ("name", "split") if options.get(n)] if place and place != out else []
@@ -107,6 +106,16 @@ def gate(options: dict[str, Any]) -> int:
     rest = f"hf-dsel select {where} --gate{lowest} --strategy NAME --k ROWS --out SUBSET"
     show(f"\nchoose among the rest: {first}{rest}")
     return 0
+
+
+def _no_effect(options: dict[str, Any], names: Sequence[str]) -> None:
+    """Raise for an option that does nothing where the columns are there."""
+    clash = [_flag(name) for name in names if name in options]
+    if clash:
+        raise BadConfig(
+            f"{options['dataset']} has a column gate already, which is shown as it is, so {clash[0]} would have no "
+            "effect; leave it out, or remove the column"
+        )
 
 
 def _check(options: dict[str, Any]) -> None:

@@ -236,6 +236,30 @@ def check_options(threshold: float | None, examples: int) -> None:
         raise ValueError(f"examples={examples}; show from 1 to 100 rows of each sort")
 
 
+def written_columns(dataset: Dataset, gate: Gate | None) -> list[str]:
+    """The columns of a gate that the pool has: those of this gate, or, without one, all that there must be or none.
+
+    Raises:
+        ValueError: columns of another gate; those of one side of pairs alone.
+    """
+    names = list(gate_columns(gate or True, dataset.column_names))
+    there = [name for name in names if name in dataset.column_names]
+    if gate is None:
+        if there and len(there) < len(names):
+            missing = next(name for name in names if name not in there)
+            raise ValueError(f"the pairs have the column {there[0]!r} and no {missing!r}; remove it to have both made")
+        return there
+    learned = None if gate.learned is None else gate.settings()["learned"]
+    marks = scorers_of(dataset)
+    for name in there:
+        if learned is None or marks.get(name, {}).get("learned") != learned:
+            raise ValueError(
+                f"the dataset has a column {name!r} that this gate did not write. Remove it, with its _reason and "
+                "_status, or leave the gate out to see what is in it."
+            )
+    return there
+
+
 def with_gate(
     dataset: Dataset, gate: Gate | None, *, cache_dir: str | os.PathLike[str] | None = None
 ) -> tuple[Dataset, Gate | None]:
@@ -247,21 +271,9 @@ def with_gate(
     Raises:
         ValueError: the pool has columns of another gate; what `Gate.fit` refuses.
     """
-    names = list(gate_columns(gate or True, dataset.column_names))
-    there = [name for name in names if name in dataset.column_names]
-    if gate is None and len(there) == len(names):
-        return dataset, None
-    learned = None if gate is None or gate.learned is None else gate.settings()["learned"]
-    marks = scorers_of(dataset)
+    there = written_columns(dataset, gate)
     if gate is None and there:
-        missing_side = next(name for name in names if name not in there)
-        raise ValueError(f"the pairs have the column {there[0]!r} and no {missing_side!r}; remove it to have both made")
-    for name in there:
-        if learned is None or marks.get(name, {}).get("learned") != learned:
-            raise ValueError(
-                f"the dataset has a column {name!r} that this gate did not write. Remove it, with its _reason and "
-                "_status, or leave the gate out to see what is in it."
-            )
+        return dataset, None
     gate = (gate or Gate()).fitted(dataset)
     missing = [judge for name, judge in gate_columns(gate, dataset.column_names).items() if name not in there]
     dataset = score(dataset, missing, cache_dir=cache_dir) if missing else dataset

@@ -75,6 +75,7 @@ def test_what_it_prints_and_writes(place, capsys):
     assert "only the gate itself knows an interval" in printed and "hf-dsel select out --gate 0.5 --str" in printed
     assert run("gate out --gate gate.safetensors --examples 2") == 0
     assert str(report) in capsys.readouterr().out
+    assert "so --cache-dir would have no effect" in error_of("gate out --gate gate.safetensors --cache-dir x", capsys)
     (kept,) = [cut.kept for cut in report.cuts if cut.lowest == report.default]
     assert run("select out --strategy random --fraction 1.0 --gate --no-compare --out subset") == 0
     assert len(hf_dsel.Selection.load("subset/selection.json")) == kept
@@ -140,6 +141,9 @@ def test_first_see_what_it_would_take(place, capsys):
         ("gate pool.parquet --treshold 0.5", "unknown argument '--treshold'; did you mean '--threshold'?"),
         ("gate judged.parquet --learn-from 500", "has a column gate already, which is shown as it is, so --learn-from"),
         ("gate judged.parquet --gate gate.safetensors", "a column 'gate' that this gate did not write. Remove it"),
+        ("gate judged.parquet --gate gate.safetensors --dry-run", "a column 'gate' that this gate did not write. Rem"),
+        ("gate judged.parquet --cache-dir cache", "shown as it is, so --cache-dir would have no effect; leave it out"),
+        ("gate one.parquet --dry-run", "the pairs have the column 'gate' and no 'rejected_gate'; remove it to have"),
         ("gate few.parquet --text-only", "rows with an answer, and here are 20 of 20. Fit it on a larger"),
         ("gate asked.parquet --text-only", "rows with an answer, and here are 0 of 400."),
         ("gate other.parquet --text-only", "no known format in the columns ['a', 'b']. Accepted:"),
@@ -151,6 +155,7 @@ def test_errors(place, capsys, line, said):
     Dataset.from_list(clean(20)).to_parquet("few.parquet")
     Dataset.from_dict({"prompt": ["Why?"] * 400}).to_parquet("asked.parquet")
     Dataset.from_dict({"a": ["Why?"] * 400, "b": [1] * 400}).to_parquet("other.parquet")
+    Dataset.from_dict({"prompt": ["Why?"], "chosen": ["a"], "rejected": [""], "gate": [1.0]}).to_parquet("one.parquet")
     (place / "bad.yaml").write_text("dataset: pool.parquet\nexamples: two\n")
     (place / "unknown.yaml").write_text("dataset: pool.parquet\ntreshold: 0.5\n")
     files = sorted(place.iterdir())
