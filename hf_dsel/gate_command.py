@@ -163,6 +163,8 @@ def _free_file(options: dict[str, Any], name: str, ending: str) -> Path | None:
         raise BadConfig(f"--{name} {found} must end in {ending}, for example --{name} gate{ending}")
     if path.is_dir() or (path.exists() and not options.get("overwrite")):
         step = "give another file" if path.is_dir() else "give another file, or --overwrite"
+        if name == "save" and path.is_file():  # a killed run has saved what it learned before it judged all rows
+            step += f"; or take what it has learned: --gate {shlex.quote(str(path))} in place of --save"
         raise BadConfig(f"--{name} {path} is there already; {step}")
     above = next((p for p in path.parents if p.exists()), None)
     if above is not None and not above.is_dir():

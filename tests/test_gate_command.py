@@ -101,6 +101,8 @@ def test_what_is_there_is_not_replaced(place, capsys):
         assert f"{option} {file} is there already; give another file, or --overwrite" in error_of(
             f"gate pool.parquet --text-only {option} {file}", capsys)  # fmt: skip
         assert (place / file).read_bytes() == before
+    assert "what it has learned: --gate gate.safetensors in place of --save" in error_of(
+        "gate pool.parquet --save gate.safetensors", capsys)  # fmt: skip
     assert "holds train.parquet already; give another folder, or --overwrite" in (
         run("gate judged.parquet --out out"), error_of("gate judged.parquet --out out", capsys))[1]  # fmt: skip
     assert run("gate judged.parquet --out out --report mine.html --overwrite") == 0
@@ -161,6 +163,20 @@ def test_errors(place, capsys, line, said):
     files = sorted(place.iterdir())
     assert said in error_of(line, capsys)
     assert sorted(place.iterdir()) == files
+
+
+def test_what_was_learned_outlives_a_killed_run(place, capsys, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    line = "gate pool.parquet --text-only --save new.safetensors --out out"
+    with monkeypatch.context() as patch:
+        patch.setattr("hf_dsel.gate_reporting.score", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(line)
+    assert "--gate new.safetensors in place of --save" in error_of(line, capsys)
+    assert run(line.replace("--text-only --save", "--gate")) == 0
+    assert len(Dataset.from_parquet("out/train.parquet")) == 700
 
 
 def test_no_page_without_jinja2(place, capsys):
