@@ -20,7 +20,7 @@ from hf_dsel.columns import MissingColumn
 from hf_dsel.fetching import fetched
 from hf_dsel.progress import count, say
 from hf_dsel.row_keys import KEY_VERSION, RowKeys, halves_of, places, row_keys
-from hf_dsel.rows import text_columns
+from hf_dsel.rows import UnknownFormat, text_columns
 from hf_dsel.score_files import FORMAT, KEY, RECORD, status_of
 from hf_dsel.scorer_marks import scorers_of, with_marks
 
@@ -73,15 +73,17 @@ def with_scores(
     folder = fetched(repo_or_dir, (RECORD, "data/train-*.parquet"), revision=revision, token=token)
     record = _record_in(folder, os.fspath(repo_or_dir))
     names: list[str] = _wanted(record, columns, os.fspath(repo_or_dir))
-    for split in splits.values():
-        _refuse_clash(split, names, list(record["columns"]) if columns is None else list(columns))
+    for name, split in splits.items():
+        clash = _clash(split, names, list(record["columns"]) if columns is None else list(columns))
+        if clash:
+            raise ValueError(f"split {name!r}: {clash}" if name else clash)
     files = [str(folder / name) for name in record["files"]]
     missing = [name for name in files if not Path(name).is_file()]
     if missing:
         raise NothingJoined(f"{missing[0]} is missing; copy or fetch the whole of {os.fspath(repo_or_dir)} again")
     lines = load_dataset("parquet", data_files=files, columns=[KEY, *names], split="train")
     halves = halves_of(lines.data.column(KEY))
-    keys = {name: row_keys(split) for name, split in splits.items()}
+    keys = {name: _keys_of(split, name) for name, split in splits.items()}
     at = {name: places(of_split, *halves) for name, of_split in keys.items()}
     if splits and not any((found >= 0).any() for found in at.values()):
         name = next(iter(splits))
@@ -93,9 +95,26 @@ def with_scores(
     for name, split in splits.items():
         of = f" of the split {name!r}" if name else ""
         say(f"{int((at[name] >= 0).sum()):,} of {count(len(split), 'row')}{of} have a published score")
-        both = concatenate_datasets([split, _taken(lines.select_columns(names), at[name])], axis=1)
+        both = _beside(split, _taken(lines.select_columns(names), at[name]))
         joined[name] = with_marks(both, scorers_of(split) | marks)
     return cast(AnyDataset, joined[""] if isinstance(dataset, Dataset) else DatasetDict(joined))
+
+
+def _keys_of(split: Dataset, name: str) -> RowKeys:
+    try:
+        return row_keys(split)
+    except UnknownFormat as error:
+        raise UnknownFormat(f"split {name!r}: {error}" if name else str(error)) from None
+
+
+def _beside(split: Dataset, scores: Dataset) -> Dataset:
+    """The rows with the scores; of no rows a table with the columns of both."""
+    if len(split):
+        return concatenate_datasets([split, scores], axis=1)
+    features = Features({**split.features, **scores.features})  # concatenate_datasets leaves out what has no rows
+    info = split.info.copy()
+    info.features = features
+    return Dataset(features.arrow_schema.empty_table(), info=info, split=split.split)
 
 
 def _taken(lines: Dataset, at: IntArray) -> Dataset:
@@ -166,15 +185,17 @@ def _wanted(record: dict[str, Any], columns: Sequence[str] | None, place: str) -
     return list(dict.fromkeys(named))
 
 
-def _refuse_clash(dataset: Dataset, names: Sequence[str], columns: Sequence[str]) -> None:
+def _clash(dataset: Dataset, names: Sequence[str], columns: Sequence[str]) -> str | None:
+    """What to say when the dataset has some of the columns."""
     clash = [name for name in names if name in dataset.column_names]
-    if clash:
-        free = [name for name in columns if name not in clash and f"{name}_status" not in clash]
-        only = f", or join the others: columns={free!r}" if free else ""
-        raise ValueError(
-            f"the dataset has {', '.join(clash)} already. Take its own away: dataset.remove_columns({clash!r}); or "
-            f"rename it: dataset.rename_column({clash[0]!r}, 'my_{clash[0]}'){only}"
-        )
+    if not clash:
+        return None
+    free = [name for name in columns if name not in clash and f"{name}_status" not in clash]
+    only = f", or join the others: columns={free!r}" if free else ""
+    return (
+        f"the dataset has {', '.join(clash)} already. Take its own away: dataset.remove_columns({clash!r}); or "
+        f"rename it: dataset.rename_column({clash[0]!r}, 'my_{clash[0]}'){only}"
+    )
 
 
 def _nothing(dataset: Dataset, keys: RowKeys, record: dict[str, Any], place: str) -> str:

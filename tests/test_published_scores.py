@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from datasets import Dataset, DatasetDict, Features, List, Value, load_dataset
+from datasets import Dataset, DatasetDict, Features, List, Value, concatenate_datasets, load_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -444,6 +444,24 @@ def test_splits_are_joined_one_by_one(tmp_path, capfd):
         with_scores(joined, place)
     with pytest.raises(TypeError, match="IterableDataset; a stream is loaded without streaming=True first"):
         with_scores(plain(full).to_iterable_dataset(), place)
+
+
+def test_an_empty_split_has_the_columns_of_the_others(tmp_path):
+    full = pool(20)
+    place = save_scores(full, tmp_path / "scores")
+    rows = plain(full)
+    splits = DatasetDict({"train": rows, "none": rows.select([]), "gone": rows.filter(lambda _: False)})
+    joined = with_scores(splits, place)
+    for name in ("none", "gone"):
+        assert len(joined[name]) == 0 and joined[name].features == joined["train"].features
+        assert joined[name].column_names == joined["train"].column_names
+    assert len(concatenate_datasets(list(joined.values()))) == 20
+    joined["none"].to_parquet(str(tmp_path / "none.parquet"))
+    assert pq.read_table(tmp_path / "none.parquet").column_names == joined["train"].column_names
+    with pytest.raises(ValueError, match="^split 'test': the dataset has ifd, ifd_status"):
+        with_scores(DatasetDict({"train": rows, "test": full.remove_columns(["quality", "quality_status"])}), place)
+    with pytest.raises(UnknownFormat, match="^split 'test': "):
+        with_scores(DatasetDict({"train": rows, "test": Dataset.from_dict({"a": [1]})}), place)
 
 
 def test_a_block_joins_scores_once(tmp_path, capfd):
