@@ -17,7 +17,9 @@ from datasets import Dataset, DatasetDict, Features, concatenate_datasets, load_
 
 from hf_dsel.budget import IntArray
 from hf_dsel.columns import MissingColumn
-from hf_dsel.fetching import fetched
+from hf_dsel.fetching import NotFetched, fetched
+from hf_dsel.opening import BUILDERS as FILES
+from hf_dsel.origin import HUB_ID
 from hf_dsel.progress import count, say
 from hf_dsel.row_keys import KEY_VERSION, RowKeys, halves_of, places, row_keys
 from hf_dsel.rows import UnknownFormat, text_columns
@@ -58,7 +60,8 @@ def with_scores(
         and says so in the status; of a DatasetDict a whole split may be so.
 
     Raises:
-        NotFetched: no such folder or repository.
+        NotFetched: no such folder or repository, or a file.
+        TypeError: `repo_or_dir` is neither text nor a path.
         NothingJoined: no scores there, or none of these rows.
         MissingColumn: a column that is not published.
         ValueError: a column that the dataset has already.
@@ -70,6 +73,7 @@ def with_scores(
             "streaming=True first"
         )
     splits: dict[Any, Dataset] = {"": dataset} if isinstance(dataset, Dataset) else dict(dataset)
+    _check_place(repo_or_dir)
     folder = fetched(repo_or_dir, (RECORD, "data/train-*.parquet"), revision=revision, token=token)
     record = _record_in(folder, os.fspath(repo_or_dir))
     names: list[str] = _wanted(record, columns, os.fspath(repo_or_dir))
@@ -98,6 +102,21 @@ def with_scores(
         both = _beside(split, _taken(lines.select_columns(names), at[name]))
         joined[name] = with_marks(both, scorers_of(split) | marks)
     return cast(AnyDataset, joined[""] if isinstance(dataset, Dataset) else DatasetDict(joined))
+
+
+def _check_place(place: Any) -> None:
+    """Raise for a file, and for a folder that is not there; what may be an id of the Hub passes."""
+    if not isinstance(place, str | os.PathLike):
+        raise TypeError(f"with_scores takes a folder or the id of a repository, got {place!r}")
+    text = os.fspath(place)
+    found = Path(os.path.expanduser(text))  # where there is no such user, Path.expanduser raises
+    expected = "a folder that save_scores or push_scores wrote, or the id of a repository such as me/scores"
+    if found.is_file():
+        whole = f": give {found.parent}" if (found.parent / RECORD).is_file() else ""
+        raise NotFetched(f"{text!r} is a file, and scores are joined from {expected}{whole}")
+    looks_local = not isinstance(place, str) or text.startswith((".", "/", "~")) or found.suffix in FILES
+    if not text or (not found.exists() and (looks_local or not HUB_ID.fullmatch(text))):
+        raise NotFetched(f"there is no folder {text!r}; scores are joined from {expected}")
 
 
 def _keys_of(split: Dataset, name: str) -> RowKeys:

@@ -308,8 +308,18 @@ def test_what_cannot_be_joined(tmp_path):
         with_scores(plain(full), place, ["idf"])
     with pytest.raises(NothingJoined, match=r"none of the 12 rows \(read as text, from text\).*read as alpaca"):
         with_scores(Dataset.from_dict({"text": full["output"][:]}), place)
-    with pytest.raises(NotFetched, match="no folder"):
-        with_scores(plain(full), "./nowhere")
+    for gone in ("./nowhere", "nowhere.parquet", "~nobody/scores", "a b", "", Path("nowhere"), tmp_path / "x"):
+        with pytest.raises(
+            NotFetched, match="^there is no folder .*; scores are joined from a folder that save_scores"
+        ):
+            with_scores(plain(full), gone)
+    with pytest.raises(NotFetched, match=r"scores.json' is a file, and scores are joined from .*: give .*/scores$"):
+        with_scores(plain(full), place / "hf_dsel_scores.json")
+    (tmp_path / "pool.parquet").write_text("")
+    with pytest.raises(NotFetched, match=r"pool.parquet' is a file, .* such as me/scores$"):
+        with_scores(plain(full), str(tmp_path / "pool.parquet"))
+    with pytest.raises(TypeError, match="takes a folder or the id of a repository, got 5"):
+        with_scores(plain(full), 5)
     with pytest.raises(NothingJoined, match="holds no hf_dsel_scores.json"):
         with_scores(plain(full), tmp_path)
     next((place / "data").iterdir()).unlink()
