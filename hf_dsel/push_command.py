@@ -24,6 +24,10 @@ from hf_dsel.publishing import hub
 from hf_dsel.reporting import show
 from hf_dsel.selection_block import BadConfig
 
+TEXTS = {
+    "folder": "best", "repo": "me/alpaca-3k", "message": "more rows", "pool": "pool.parquet", "license": "cc-by-4.0",
+    "source": "tatsu-lab/alpaca@main",
+}  # fmt: skip
 GIVEN = ("license", "source", "pictures", "message")
 
 
@@ -58,6 +62,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def push(options: dict[str, Any]) -> int:
     """`hf-dsel push`: the rows, the record and a card, in one commit."""
+    _check_texts(options)
     for name, hint in (("folder", "a folder that hf-dsel select wrote"), ("repo", "such as me/alpaca-3k")):
         if not options.get(name):
             raise BadConfig(f"{name} is missing: give {hint}, for example hf-dsel push alpaca-3k me/alpaca-3k")
@@ -85,6 +90,17 @@ def push(options: dict[str, Any]) -> int:
         planned = publication(subset, head, Path(folder), pool=pool, **given)
         _show_publication(planned, REPLACED)
     return 0
+
+
+def _check_texts(options: dict[str, Any]) -> None:
+    """Raise for an option that a file gives as something else than text."""
+    for name, example in TEXTS.items():
+        if not isinstance(options.get(name), str | None):
+            raise BadConfig(f"{name} must be text such as {example}, got {options[name]!r}")
+    columns = options.get("columns")
+    names = [columns] if isinstance(columns, str) else columns or []
+    if columns is not None and not (isinstance(columns, str | list) and all(isinstance(n, str) for n in names)):
+        raise BadConfig(f"columns must be names of columns such as [ifd, quality], got {columns!r}")
 
 
 def _push_scores(options: dict[str, Any]) -> int:

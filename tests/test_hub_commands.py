@@ -151,6 +151,34 @@ def test_options_in_a_file(hub, folder, tmp_path):
     assert "license: apache-2.0" in hub.files("user/best")["README.md"].decode()
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("license: 5", "license must be text such as cc-by-4.0, got 5"),
+        ("license: [mit]", "license must be text such as cc-by-4.0, got ['mit']"),
+        ("source: 5", "source must be text"),
+        ("message: 5", "message must be text"),
+        ("message: 2026-01-01", "message must be text"),
+        ("pool: 5", "pool must be text"),
+        ("repo: 0", "repo must be text such as me/alpaca-3k, got 0"),
+        ("folder: {a: b}", "folder must be text"),
+        ("columns: 5", "columns must be names of columns such as [ifd, quality], got 5"),
+        ("columns: 0", "columns must be names of columns"),
+        ("columns: {ifd: 1}", "columns must be names of columns"),
+        ("columns: [ifd, 5]", "columns must be names of columns"),
+        ("columns: ifd", "--column is for --scores-only"),
+    ],
+)
+@pytest.mark.parametrize("more", ["", "dry_run: true\n"])
+def test_options_of_another_type_in_a_file(hub, folder, tmp_path, capsys, line, said, more):
+    others = [given for given in ("folder: best", "repo: user/best") if given.split(":")[0] != line.split(":")[0]]
+    (tmp_path / "push.yaml").write_text("\n".join([*others, line, more]))
+    capsys.readouterr()
+    assert main(["push", "--config", "push.yaml"]) == 2
+    shown = capsys.readouterr().err
+    assert said in shown and shown.startswith("hf-dsel push: error: ") and len(shown.splitlines()) == 1
+
+
 PROGRAM = """
 import sys
 import hf_dsel
