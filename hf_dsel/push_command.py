@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 from datasets import Dataset
 from huggingface_hub import get_token
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from hf_dsel.fetching import Head, head_of
 from hf_dsel.loading import load_with_record, open_source
@@ -66,6 +68,10 @@ def push(options: dict[str, Any]) -> int:
     for name, hint in (("folder", "a folder that hf-dsel select wrote"), ("repo", "such as me/alpaca-3k")):
         if not options.get(name):
             raise BadConfig(f"{name} is missing: give {hint}, for example hf-dsel push alpaca-3k me/alpaca-3k")
+    try:
+        validate_repo_id(options["repo"])
+    except HFValidationError as error:
+        raise BadConfig(f"{options['repo']!r} is no name of a repository, such as me/alpaca-3k: {error}") from None
     if options.get("scores_only"):
         return _push_scores(options)
     for name in ("columns", "replace"):

@@ -179,6 +179,15 @@ def test_options_of_another_type_in_a_file(hub, folder, tmp_path, capsys, line, 
     assert said in shown and shown.startswith("hf-dsel push: error: ") and len(shown.splitlines()) == 1
 
 
+@pytest.mark.parametrize("options", [[], ["--scores-only"]])
+@pytest.mark.parametrize("name", ["me/x y", "a/b/c", "me/x--y", "me/x.git", "x-", "me/" + "x" * 99])
+def test_a_dry_run_refuses_names_that_the_hub_refuses(hub, folder, capsys, options, name):
+    hub.sign_in(None)
+    capsys.readouterr()
+    assert main(["push", "best", name, "--dry-run", *options]) == 2
+    assert f"error: {name!r} is no name of a repository, such as me/alpaca-3k" in capsys.readouterr().err
+
+
 PROGRAM = """
 import sys
 import hf_dsel
