@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,15 @@ def gate(options: dict[str, Any]) -> int:
         if saved is not None and is_main_process():
             made.save(saved)
             show(f"wrote {saved}: the gate, for other pools of this kind (--gate {shlex.quote(str(saved))})\n")
-    judged, _ = with_gate(dataset, made if made.learned else None, cache_dir=options.get("cache_dir"))
+    try:
+        judged, _ = with_gate(dataset, made if made.learned else None, cache_dir=options.get("cache_dir"))
+    except KeyboardInterrupt:
+        if saved is None:
+            raise
+        use = shlex.quote(str(saved))
+        text = f"interrupted. What was learned is kept: give --gate {use} in place of --save, and it goes on."
+        sys.stderr.write(f"\nhf-dsel gate: {text}\n")
+        return 130
     if not is_main_process():
         return 0
     shown = {name: options[name] for name in ("threshold", "examples", "seed") if name in options}

@@ -172,8 +172,8 @@ def test_what_was_learned_outlives_a_killed_run(place, capsys, monkeypatch):
     line = "gate pool.parquet --text-only --save new.safetensors --out out"
     with monkeypatch.context() as patch:
         patch.setattr("hf_dsel.gate_reporting.score", killed)
-        with pytest.raises(KeyboardInterrupt):
-            run(line)
+        assert run(line) == 130
+    assert "give --gate new.safetensors in place of --save, and it goes on" in capsys.readouterr().err
     assert "--gate new.safetensors in place of --save" in error_of(line, capsys)
     assert run(line.replace("--text-only --save", "--gate")) == 0
     assert len(Dataset.from_parquet("out/train.parquet")) == 700
