@@ -46,8 +46,9 @@ class Judge:
 
 
 def part_of(row: rows.Row) -> int:
-    """The part, 0 to 2 · FOLDS − 1, of a row by what it says: copies of it are there too. Its fold: part mod FOLDS."""
-    said = [[m.role, m.content] for m in row.turns[-1].prompt] + [t.response for t in row.turns] if row.turns else ""
+    """The part, 0 to 2 · FOLDS − 1, by a row's first turn: copies of it are there too. Its fold: part mod FOLDS."""
+    first = row.turns[0] if row.turns else None  # so that a conversation and its beginning are in one part
+    said = [[m.role, m.content] for m in first.prompt] + [first.response] if first else ""
     text = json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % (2 * FOLDS)
 
@@ -167,6 +168,10 @@ def _neighbours(turns: Turns, measured: Measured, parts: Ints) -> dict[int, Ints
     return found
 
 
+class _NoneSimilar(Exception):
+    """Nothing says which rows are similar: a copy that needs one is not made."""
+
+
 @dataclass(frozen=True)
 class _Others:
     messages: Sequence[Messages]
@@ -179,10 +184,12 @@ class _Others:
         while True:
             i = int(self.rng.choice(self.part))
             if i != self.me or len(self.part) == 1:
-                return self.messages[i]
+                return [dict(m) for m in self.messages[i]]
 
     def near(self) -> Messages:
-        return self.far() if self.similar is None else self.messages[int(self.rng.choice(self.similar))]
+        if self.similar is None:
+            raise _NoneSimilar
+        return [dict(m) for m in self.messages[int(self.rng.choice(self.similar))]]
 
 
 def copies_of(rows: int, kinds: int) -> int:
@@ -196,7 +203,11 @@ def copies_of(rows: int, kinds: int) -> int:
 
 
 def _copies(
-    read: Sequence[rows.Row], parts: Ints, corruptions: Sequence[Corruption], near: dict[int, Ints], seed: int
+    read: Sequence[rows.Row],
+    parts: Ints,
+    corruptions: Sequence[Corruption],
+    near: dict[int, Ints],
+    seed: int,
 ) -> tuple[Turns, Ints, Ints]:
     """Corrupted copies: the turns that changed, their corruption, and the row that each was made from."""
     rng = np.random.default_rng(seed)
@@ -210,7 +221,10 @@ def _copies(
             i = int(rng.choice(part))
             number = int(rng.integers(len(corruptions)))
             others = _Others(messages, part, near.get(i), i, rng)
-            broken = corruptions[number]([dict(m) for m in messages[i]], others, rng)
+            try:
+                broken = corruptions[number]([dict(m) for m in messages[i]], others, rng)
+            except _NoneSimilar:
+                continue
             if broken is None:
                 continue
             for instruction, history, response in _changed_turns(messages[i], broken):
@@ -219,6 +233,9 @@ def _copies(
                 said.append(response)
                 kind.append(number)
                 source.append(i)
+    if not source:
+        names = ", ".join(c.__name__ for c in corruptions)
+        raise ValueError(f"none of the corruptions ({names}) can happen to a row of this pool; give others")
     turns = Turns(np.asarray(source, np.int64), asked, before, said, {})
     return turns, np.asarray(kind, np.int64), np.asarray(source, np.int64)
 

@@ -45,7 +45,12 @@ class Vectors:
                 continue
             values = batch[column]
             there = [j for j, i in enumerate(turns.row) if alone[i] and values[i] is not None and texts[j].strip()]
-            found = {texts[j]: np.asarray(values[turns.row[j]], np.float32) for j in there}
+            found = {texts[j]: _unit(np.asarray(values[turns.row[j]], np.float32)) for j in there}
+            if bad := [text for text, vector in found.items() if not np.isfinite(vector).all()]:
+                raise ValueError(
+                    f"the column {column!r} has {len(bad)} vectors that are NaN, infinite or zero, the first for "
+                    f"{bad[0][:60]!r}; embed these rows again or leave them out"
+                )
             self._compare(column, dict(list(found.items())[:CHECKED]))
             self.known.update(found)
 
@@ -53,8 +58,8 @@ class Vectors:
         own = self._embedded(list(some))
         for text, mine, theirs in zip(some, own, some.values(), strict=True):
             same = len(mine) == len(theirs)
-            cosine = float(mine @ theirs / max(float(np.linalg.norm(theirs)), 1e-9)) if same else 0.0
-            if cosine < NEAR_COSINE:
+            cosine = float(_unit(mine) @ theirs) if same else 0.0
+            if not cosine >= NEAR_COSINE:
                 raise ValueError(
                     f"the column {column!r} holds other vectors than the embedder {self.embed.model!r} makes "
                     f"({'cosine ' + format(cosine, '.2f') if same else f'{len(theirs)} numbers, not {len(mine)}'} for "
@@ -163,7 +168,8 @@ class Likelihoods:
         for j, i in enumerate(turns.row.tolist()):
             values = [batch[column][i] for column in columns]
             mine = read[i].turns
-            if len(mine) == 1 and len(mine[0].prompt) <= 1 and None not in values:
+            bare = len(mine) == 1 and [m.role for m in mine[0].prompt] in ([], ["user"])
+            if bare and None not in values and np.isfinite(values).all():
                 found[turns.instructions[j], turns.responses[j]] = np.asarray(values, np.float32)
         some = dict(list(found.items())[:CHECKED])
         for (asked, said), own in zip(some, self._scored(list(some)), strict=True):
@@ -205,6 +211,11 @@ class Likelihoods:
                           for row in zip(*values, strict=True)]  # fmt: skip
                 shown.update(len(part))
         return found
+
+
+def _unit(vector: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
 def _alone(turns: Turns) -> npt.NDArray[np.bool_]:

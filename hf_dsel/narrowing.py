@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from datasets import Dataset
 
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.copies import check_similarity, find_copies
 from hf_dsel.junk_share import cut_for
+from hf_dsel.progress import say
 from hf_dsel.rows import detect
 from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
 from hf_dsel.scorers.flipped_labels import FlippedLabels
-from hf_dsel.scorers.gate import Gate
+from hf_dsel.scorers.gate import Gate, TooLittle
+from hf_dsel.scoring import score
 
 # the rows still considered → which of them stay (bool), and how many go, by what they have
 Rule = Callable[[Dataset], tuple[npt.NDArray[np.bool_], dict[str, int]]]
@@ -84,6 +87,29 @@ def flip_columns(gate: Any, column_names: Sequence[str]) -> dict[str, FlippedLab
     return {FLIPPED: FlippedLabels(judge.embedder, learn_from=judge.learn_from, seed=judge.seed)}
 
 
+def score_by_gates(dataset: Dataset, scorers: Sequence[Any], *, cache_dir: Any = None) -> Dataset:
+    """The dataset with the columns of scorers, gates among them.
+
+    Both answers of preference pairs are judged by one gate, which learns from the chosen ones. Pairs too few to look
+    for flipped labels get nulls with the reason, and it is said.
+    """
+    gates = [scorer for scorer in scorers if isinstance(scorer, Gate)]
+    if len(gates) > 1:
+        one = gates[0].of_side("chosen").fitted(dataset)
+        scorers = [one.of_side(scorer.side) if isinstance(scorer, Gate) else scorer for scorer in scorers]
+    flips = [scorer for scorer in scorers if isinstance(scorer, FlippedLabels)]
+    others = [scorer for scorer in scorers if not isinstance(scorer, FlippedLabels)]
+    dataset = score(dataset, others, cache_dir=cache_dir) if others else dataset
+    try:
+        return score(dataset, flips, cache_dir=cache_dir) if flips else dataset
+    except TooLittle as error:
+        say(f"no flipped labels are looked for: {error}")
+        for name, kind in flips[0].features().items():
+            value = "too few pairs" if kind.dtype == "string" else None
+            dataset = dataset.add_column(name, pa.array([value] * len(dataset), kind.pa_type))
+        return dataset
+
+
 def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
     """The rule that leaves rows which are probably sound, or None.
 
@@ -98,14 +124,17 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
         return None
 
     def rule(dataset: Dataset) -> tuple[npt.NDArray[np.bool_], dict[str, int]]:
-        check_probabilities(dataset, names)
+        check_probabilities(dataset, [name for name in names if name in dataset.column_names])
         by_share = isinstance(gate, bool | Gate)
-        read = {name: read_column(dataset, name) for name in names}
+        read = {name: read_column(dataset, name) for name in names if name != FLIPPED}
         valid = np.logical_and.reduce([column.valid for column in read.values()])
         most = MOST_FLIPPED if by_share else 1 - float(gate)
-        flipped = valid & (read[FLIPPED].values > most) if FLIPPED in read else np.zeros(len(valid), np.bool_)
+        flipped = np.zeros(len(valid), np.bool_)
+        if FLIPPED in names:  # null where too few pairs were there to learn from: they stay
+            labels = read_column(dataset, FLIPPED)
+            flipped = valid & labels.valid & (np.where(labels.valid, labels.values, 0.0) > most)
         rest = valid & ~flipped
-        answers = [column for name, column in read.items() if name != FLIPPED]
+        answers = list(read.values())
         sound = np.min([np.where(column.valid, column.values, 0.0) for column in answers], axis=0)
         lowest = cut_for(sound[rest], MOST_JUNK) if by_share and rest.any() else 0.0 if by_share else float(gate)
         if not np.isfinite(lowest):

@@ -23,6 +23,7 @@ from hf_dsel.narrowing import (
     narrowed,
     recorded,
     recorded_gate,
+    score_by_gates,
 )
 from hf_dsel.one_pass import Shortfall, from_stream
 from hf_dsel.origin import Origin
@@ -245,7 +246,7 @@ def _with_gates(dataset: Dataset, gates: Mapping[str, Any], *, compute: bool) ->
             f"the gate reads {list(gates)}; missing: {missing}. Add it: dataset = hf_dsel.score(dataset, "
             f"{makers if len(missing) == 1 else f'[{makers}]'}). The dataset has {dataset.column_names}."
         )
-    return score(dataset, [gates[name] for name in missing]) if missing else dataset
+    return score_by_gates(dataset, [gates[name] for name in missing]) if missing else dataset
 
 
 def with_columns(dataset: Dataset, strategy: Strategy, *, compute: bool, cache_dir: Any = None) -> Dataset:

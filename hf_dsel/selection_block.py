@@ -17,11 +17,12 @@ from hf_dsel.budget import BudgetError, rows_asked
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.conditions import Condition, rows_where
 from hf_dsel.joined_scores import with_scores
-from hf_dsel.narrowing import dedup_options, flip_columns, gate_columns
+from hf_dsel.narrowing import dedup_options, flip_columns, gate_columns, score_by_gates
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import Comparison, compare
 from hf_dsel.scorer_specs import make_scorer, nearest
-from hf_dsel.scoring import score, written
+from hf_dsel.scorers.gate import Gate
+from hf_dsel.scoring import written
 from hf_dsel.selecting import TOKENS, select
 from hf_dsel.selection import Selection, Source, is_terms
 from hf_dsel.strategies import Strategy, make_strategy
@@ -114,8 +115,10 @@ class SelectionBlock:
         return dedup_options(self.dedup, self.rule)
 
     def gates(self, column_names: list[str]) -> dict[str, Any]:
-        """The columns that `gate` reads, and what makes each."""
-        return {**gate_columns(self.gate, column_names), **flip_columns(self.gate, column_names)}
+        """The columns that `gate` reads, and what makes each: a Gate among the scorers, or the default."""
+        own = next((scorer for scorer in self.first_scorers if isinstance(scorer, Gate)), None)
+        gate = own if own is not None and self.gate else self.gate
+        return {**gate_columns(gate, column_names), **flip_columns(gate, column_names)}
 
     def all_scorers(self, column_names: list[str]) -> list[Any]:
         """The scorers asked for, and the defaults of the columns that the strategy reads and nobody makes."""
@@ -182,7 +185,7 @@ class SelectionBlock:
         dataset = self.joined(dataset)
         self.check(dataset)
         scorers = self.all_scorers(dataset.column_names)
-        return score(dataset, scorers, cache_dir=self.cache_dir) if scorers else dataset
+        return score_by_gates(dataset, scorers, cache_dir=self.cache_dir) if scorers else dataset
 
     def pick(self, scored: Dataset) -> Selection:
         """The selection, made on the main process and given to all."""

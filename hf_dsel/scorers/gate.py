@@ -62,7 +62,8 @@ class Gate:
         print(gate)                            # the share of junk, and what it can and cannot see
         pool = pool.map(gate, batched=True)    # or: hf_dsel.score(pool, hf_dsel.Gate()), which fits first
 
-    What it does not see: wrong facts, and faults that resemble no corruption. Give your own as functions. Applied to
+    What it does not see: wrong facts, faults that resemble no corruption (give your own as functions), and one junk
+    answer that fills a part of the pool, "N/A" in a tenth of the rows: that looks like the pool's own. Applied to
     another pool it takes that one for as dirty as the pool that it learned from.
 
     Args:
@@ -95,7 +96,7 @@ class Gate:
     embedder: str | Embed | None = "sentence-transformers/all-MiniLM-L6-v2"
     _: KW_ONLY
     lm: str | CausalLM | None = None
-    corruptions: Sequence[Corruption] = CORRUPTIONS
+    corruptions: Sequence[Corruption] = field(default=CORRUPTIONS, repr=False)
     embedding: str | None = None
     response_embedding: str | None = None
     learn_from: int = 12_000
@@ -167,7 +168,7 @@ class Gate:
         """The same gate for an answer of a preference pair; what was learned is kept."""
         if side == self.side:
             return self
-        other = replace(self, side=side)
+        other = replace(self, side=side, response_embedding=None)  # the column is of this side's answers
         other.learned = self.learned
         return other
 
@@ -177,7 +178,7 @@ class Gate:
             return f"Gate({self.embedder!r}), which has not learned yet"
         junk, found = self.learned.junk, self.learned
         lines = [
-            f"{junk.share:.1%} of the turns look like corrupted ones (95 %: {junk.low:.1%} to {junk.high:.1%}); "
+            f"{junk.share:.1%} of the answers look like corrupted ones (95 %: {junk.low:.1%} to {junk.high:.1%}); "
             f"learned from {found.rows_used:,} rows",
             "kind, how well it is told from the pool's rows (AUC; 0.5 is not at all), its estimated share:",
         ]
@@ -197,7 +198,8 @@ class Gate:
         embedder = self._embed.settings() if self._embed is not None else None
         named = {"embedding": self.embedding, "response_embedding": self.response_embedding, "side": self.side}
         digest = None if self.learned is None else hashlib.sha256(to_bytes(self.learned)).hexdigest()[:16]
-        names = [corruption.__name__ for corruption in self.corruptions]
+        kinds = [corruption.__name__ for corruption in self.corruptions]
+        names = kinds if self.learned is None else list(self.learned.names)
         lm = self._lm.settings() if self._lm is not None else None
         rest = {"lm": lm, "learn_from": self.learn_from, "seed": self.seed, "corruptions": names, "learned": digest}
         return {"scorer": "Gate", "algorithm": ALGORITHM, "embedder": embedder, **named, **rest}
@@ -270,6 +272,13 @@ class Gate:
             ValueError: the file is no gate.
         """
         learned, kept = from_bytes(Path(path).read_bytes(), os.fspath(path))
+        for name in ("embedder", "lm"):
+            if name in chosen and (chosen[name] is None) != (kept[name] is None):
+                raise ValueError(
+                    f"the gate in {os.fspath(path)} learned {'without' if kept[name] is None else 'with'} {name}="
+                    f"{'' if kept[name] is None else repr(kept[name].model)}, and {name}={chosen[name]!r} was given; "
+                    "leave it out, or fit another gate"
+                )
         _need_trees()
         gate = cls(**{**kept, **chosen})
         gate.learned = learned
@@ -277,6 +286,7 @@ class Gate:
 
     def __getstate__(self) -> dict[str, Any]:
         state = {name: value for name, value in self.__dict__.items() if name not in ("learned", "on_rows", "_models")}
+        state |= {"embedder": self._embed, "lm": self._lm}  # named or made, the same
         return {"algorithm": ALGORITHM, "options": state,
                 "learned": None if self.learned is None else to_bytes(self.learned)}  # fmt: skip
 

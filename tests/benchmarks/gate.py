@@ -50,7 +50,8 @@ class Measured:
         kinds = [kind for kind in CORRUPTIONS if kind.__name__ != without]
         self.gate = hf_dsel.Gate.fit(self.data, embedder=None if statistics else embed, corruptions=kinds, seed=seed)
         found = [self.gate(self.data[i : i + 1000]) for i in range(0, len(self.data), 1000)]
-        self.sound = np.array([value for part in found for value in part["gate"]], float)
+        values = [value for part in found for value in part["gate"]]
+        self.sound = np.array([0.0 if value is None else value for value in values])  # no answer: left out
         self.reason = np.array([value for part in found for value in part["gate_reason"]])
         self.kept = self.sound >= (cut_for(self.sound, MOST_JUNK) if gate is None else gate)
         self.seconds = time.perf_counter() - start

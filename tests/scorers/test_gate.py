@@ -244,3 +244,48 @@ def test_from_the_command_line(pool, tmp_path, monkeypatch):
     record = hf_dsel.Selection.load(tmp_path / "out/selection.json")
     assert record.gate == 0.6 and len(record) == 100 and pool[1][record.indices].mean() < 0.15
     assert main([*line.split(), "--gate", "much"]) == 2
+
+
+def test_both_answers_of_pairs_are_judged_by_one_gate_and_few_pairs_stay():
+    chosen, rejected = clean(320), clean(320, seed=7)
+    pairs = Dataset.from_dict({"prompt": [r["instruction"] for r in chosen], "chosen": [r["output"] for r in chosen],
+                               "rejected": [r["output"] for r in rejected]})  # fmt: skip
+    learned = Gate.fit(pairs, embedder=None)
+    picked = hf_dsel.select_by(pairs, "random", k=50, gate=Gate(embedder=None))
+    for side, name in (("chosen", "gate"), ("rejected", "rejected_gate")):
+        assert picked[name][:] == learned.of_side(side)(picked[:])[name]
+    few = hf_dsel.select_by(pairs.select(range(40)), "random", k=20, gate=learned)
+    assert len(few) == 20 and set(few["gate_flipped"][:]) == {None}
+    assert set(few["gate_flipped_status"][:]) == {"too few pairs"}
+    assert learned.of_side("rejected").response_embedding is None
+
+
+def test_a_conversation_and_its_beginning_are_in_one_part():
+    talk = [{"role": role, "content": f"{role} {i}"} for i in range(8) for role in ("user", "assistant")]
+    parts = {part_of(row) for row in read({"messages": [talk[:n] for n in range(2, 17, 2)]})}
+    assert len(parts) == 1
+
+
+def test_what_is_borrowed_is_a_copy_and_nothing_is_similar_without_vectors():
+    def spoils_the_other(messages, others, rng):
+        other = others.far()
+        other[-1]["content"] = "spoiled"
+        return [*messages[:-1], {"role": "assistant", "content": "only here"}]
+
+    def needs_a_similar_one(messages, others, rng):
+        return others.near()
+
+    pool = Dataset.from_list(clean(320))
+    gate = Gate.fit(pool, embedder=None, corruptions=(*CORRUPTIONS[:3], spoils_the_other, needs_a_similar_one))
+    kinds = [gate.learned.names[k] for k in np.unique(gate.learned.broken_kinds)]
+    assert kinds == ["other_answer", "cut_short", "spoils_the_other"]
+    assert gate.settings()["corruptions"][-1] == "needs_a_similar_one"
+
+    def never(messages, others, rng):
+        return None
+
+    def neither(messages, others, rng):
+        return None
+
+    with pytest.raises(ValueError, match=r"none of the corruptions \(never, neither\) can happen"):
+        Gate.fit(pool, embedder=None, corruptions=(never, neither))

@@ -108,3 +108,31 @@ def test_columns_beside_the_text_reach_it_through_score(minilm, tmp_path):
     turned = pool.map(lambda row: {"embedding": [0.99 * x for x in row["embedding"]]}, features=pool.features)
     with pytest.raises(hf_dsel.OtherScores, match="content"):  # other vectors, other scores
         hf_dsel.score(turned, gate, cache_dir=tmp_path / "gate")
+
+
+def test_nan_in_a_column_is_no_number(plain, lm):
+    half = plain.map(lm, batched=True).map(lambda row, i: {"nll": float("nan")} if i % 2 else {}, with_indices=True)
+    found = Gate.fit(half, embedder=None, lm=lm)
+    numbers = np.stack(list(found._models.likelihoods.known.values()))
+    assert np.isfinite(numbers).all() and len(numbers) == len(plain)
+
+
+def test_vectors_that_are_none(minilm):
+    pool = Dataset.from_list(clean(320)).map(hf_dsel.Embed(minilm), batched=True)
+    broken = pool.map(
+        lambda row, i: {"embedding": [float("nan")] * 384} if i == 300 else {},
+        with_indices=True,
+        features=pool.features,
+    )
+    with pytest.raises(ValueError, match="the column 'embedding' has 1 vectors that are NaN"):
+        Gate.fit(broken, embedder=minilm, embedding="embedding")
+
+
+def test_a_file_with_other_models_is_refused(learned, lm, tmp_path):
+    learned.save(tmp_path / "gate.safetensors")
+    with pytest.raises(ValueError, match="learned with lm=.* and lm=None was given"):
+        Gate.load(tmp_path / "gate.safetensors", lm=None)
+    with pytest.raises(
+        ValueError, match="learned without embedder= and embedder='a/model' was given|without embedder="
+    ):
+        Gate.load(tmp_path / "gate.safetensors", embedder="a/model")
