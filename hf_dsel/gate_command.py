@@ -109,7 +109,7 @@ def gate(options: dict[str, Any]) -> int:
         show(f"\nwrote {page}: open it in a browser")
     place = out or (options["dataset"] if len(there) == len(makers) else None)
     first = "add --out DIR here, then " if place is None else ""
-    lowest = f" {report.line:.3g}" if report.default is None or "threshold" in options else ""
+    lowest = "" if report.default is not None and "threshold" not in options else f" {report.line_written}"
     part = [f"--{n}={options[n]}" for n in ("name", "split") if options.get(n)] if place and place != out else []
     where = shlex.join([str(place or "DIR"), *part])
     rest = f"hf-dsel select {where} --gate{lowest} --strategy NAME --k ROWS --out SUBSET"

@@ -4,18 +4,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_DOWN, Context
 
 import numpy as np
+import numpy.typing as npt
 from datasets import Dataset
 
 from hf_dsel.columns import BadColumn, read_column
 from hf_dsel.corruptions import CORRUPTIONS
 from hf_dsel.gate_examples import Doubles, Ints
-from hf_dsel.narrowing import check_probabilities
+from hf_dsel.narrowing import MOST_FLIPPED, check_probabilities, gate_rule
+from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
 from hf_dsel.scorers.gate import Gate
 
+Bools = npt.NDArray[np.bool_]
 FEWEST_COPIES = 10  # of a kind, for its AUC
 MOST_REASONS = 1000
 UNKNOWN = "no reason given"
@@ -25,13 +29,18 @@ UNKNOWN = "no reason given"
 class Cut:
     """What it does to keep the rows from a probability on.
 
-    `junk`: the share of junk expected among the kept rows, None where none is kept. `lost`: the sound rows expected
-    among the dropped ones.
+    `by_share`: whether this is what `gate=True` does. `written`: the probability in as few digits as keep the same
+    rows. `dropped`: of the rows with a probability; `flipped` of these are pairs that look flipped. `junk`: the share
+    of junk expected among the kept rows, None where none is kept. `lost`: the sound rows expected among the dropped
+    ones that are not such pairs.
     """
 
     lowest: float
+    by_share: bool
+    written: str
     kept: int
     dropped: int
+    flipped: int
     junk: float | None
     lost: float
 
@@ -106,14 +115,14 @@ def _words(dataset: Dataset, name: str, known: dict[str, int]) -> Ints:
     return np.asarray([*numbers, 0], np.int64)[codes]
 
 
-def kinds_of(judged: Judged, known: Ints, gate: Gate | None, line: float) -> tuple[Kind, ...]:
-    """The kinds of junk, the one with most rows below the line first."""
+def kinds_of(judged: Judged, known: Ints, gate: Gate | None, below_line: Bools) -> tuple[Kind, ...]:
+    """The kinds of junk, the one with most rows below the line first; `below_line` says of all rows which are."""
     learned = None if gate is None else gate.learned
     docs = {c.__name__: c.__doc__ for c in (*CORRUPTIONS, *(gate.corruptions if gate else ()))}
     sound, reason = judged.sound[known], judged.reason[known]
     size = len(judged.reasons)
     expected = np.bincount(reason, weights=1 - sound, minlength=size)
-    below = np.bincount(reason[sound < line], minlength=size)
+    below = np.bincount(reason[below_line[known]], minlength=size)
     rows = np.bincount(reason, minlength=size)
     seen = {name: i for i, name in enumerate(judged.reasons) if rows[i]}
     found = []
@@ -137,8 +146,75 @@ def _auc(pool: Doubles, broken: Doubles) -> float | None:
     return float((np.searchsorted(order, pool, "left") + np.searchsorted(order, pool, "right")).mean() / 2 / len(order))
 
 
-def cut_at(sound: Doubles, lowest: float) -> Cut:
-    """What keeping the rows from a probability on does to these."""
-    kept = sound[sound >= lowest]
-    junk = float((1 - kept).mean()) if len(kept) else None
-    return Cut(float(lowest), len(kept), len(sound) - len(kept), junk, float(sound[sound < lowest].sum()))
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """What thresholds do to a pool, by the rule of `hf_dsel.select_by(..., gate=...)`.
+
+    `flip`: the probability that a pair is flipped, NaN where nothing says so. `columns`: what that rule reads.
+    """
+
+    sound: Doubles
+    flip: Doubles
+    columns: Dataset
+
+    @classmethod
+    def of(cls, dataset: Dataset, names: Sequence[str], sound: Doubles) -> Thresholds:
+        """For the columns of a gate, one for each side."""
+        flip = np.full(len(dataset), np.nan)
+        if FLIPPED in dataset.column_names:
+            flip, names = probabilities(dataset, FLIPPED), [*names, FLIPPED]
+        return cls(sound, flip, Dataset(dataset.select_columns(list(names)).with_format("arrow")[:]))
+
+    def stays(self, gate: bool | float) -> Bools:
+        """Which rows stay; none where `gate=True` would refuse the pool."""
+        rule = gate_rule(gate, self.columns.column_names)
+        none = np.zeros(len(self.sound), np.bool_)
+        if rule is None or not len(none):
+            return none
+        try:
+            return rule(self.columns)[0]
+        except ValueError:  # even the soundest rows are too likely junk
+            if gate is True:
+                return none
+            raise
+
+    def flips(self, gate: bool | float) -> Bools:
+        """Which rows with a probability go as flipped."""
+        most = MOST_FLIPPED if gate is True else 1 - float(gate)
+        return np.isfinite(self.sound) & (self.flip > most)
+
+    def default(self) -> float | None:
+        """The lowest probability that `gate=True` keeps."""
+        kept = self.sound[self.stays(True)]
+        return float(kept.min()) if len(kept) else None
+
+    def cut(self, gate: bool | float) -> Cut:
+        """What `gate=True`, which must keep a row, or a number does."""
+        stays, flipped = self.stays(gate), self.flips(gate)
+        kept, known = self.sound[stays], np.isfinite(self.sound)
+        lowest = float(kept.min()) if gate is True else float(gate)
+        open_to = known & ~flipped
+
+        def same(x: float) -> bool:
+            found = open_to & (self.sound >= x) if gate is True else self.stays(x)
+            return int(found.sum()) == len(kept)
+
+        return Cut(
+            lowest, gate is True, in_few_digits(lowest, same), len(kept), int(known.sum()) - len(kept),
+            int(flipped.sum()), float((1 - kept).mean()) if len(kept) else None,
+            float(self.sound[open_to & ~stays].sum()),
+        )  # fmt: skip
+
+
+def in_few_digits(x: float, same: Callable[[float], bool]) -> str:
+    """A positive number rounded down to three digits, or to as many more as it takes to be as good as itself.
+
+    >>> in_few_digits(0.99967, lambda y: True), in_few_digits(0.99967, lambda y: y > 0.9995), in_few_digits(1.0, bool)
+    ('0.999', '0.9996', '1')
+    """
+    for digits in range(3, 16):
+        rounded = Context(prec=digits, rounding=ROUND_DOWN).create_decimal(repr(float(x)))
+        text = f"{float(rounded):.{digits}g}"
+        if same(float(text)):
+            return text
+    return repr(float(x))

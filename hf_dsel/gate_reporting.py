@@ -13,8 +13,7 @@ from datasets import Dataset
 
 from hf_dsel.bank_report import table
 from hf_dsel.gate_examples import Doubles, Example, Group, around, in_lines, on_a_line, picked
-from hf_dsel.gate_findings import Cut, Judged, Kind, cut_at, kinds_of, probabilities
-from hf_dsel.junk_share import cut_for
+from hf_dsel.gate_findings import Cut, Judged, Kind, Thresholds, kinds_of
 from hf_dsel.narrowing import MOST_FLIPPED, MOST_JUNK, flip_columns, gate_columns
 from hf_dsel.progress import count, say
 from hf_dsel.scorer_marks import scorers_of
@@ -56,6 +55,11 @@ class GateReport:
         """How many rows have a probability."""
         return int(np.isfinite(self.sound).sum())
 
+    @property
+    def line_written(self) -> str:
+        """The threshold that the examples are around, in as few digits as keep the same rows."""
+        return next(cut.written for cut in self.cuts if cut.lowest == self.line)
+
     def headline(self) -> tuple[str, str]:
         """How much junk is expected, in a few words; and what the gate estimates, in a sentence."""
         junk = float(np.nansum(1 - self.sound))
@@ -68,12 +72,14 @@ class GateReport:
 
     def cells(self) -> tuple[list[list[str]], list[list[str]]]:
         """The tables of thresholds and of kinds as texts, their heads first."""
-        cuts = [["keep from", "kept", "dropped", "junk among kept", "sound lost", ""]]
+        cuts = [["keep from", "kept", "dropped", "flipped", "junk among kept", "sound lost", ""]]
         for cut in self.cuts:
             junk = "-" if cut.junk is None else f"{cut.junk:.1%}"
-            note = "gate=True" if cut.lowest == self.default else ""
-            cuts.append([f"{cut.lowest:.3g}", f"{cut.kept:,}", f"{cut.dropped:,}", junk, f"{cut.lost:,.0f}", note])
-        kinds = [["kind", "AUC", "share", "expected rows", f"rows below {self.line:.3g}"]]
+            numbers = [f"{cut.kept:,}", f"{cut.dropped:,}", f"{cut.flipped:,}", junk, f"{cut.lost:,.0f}"]
+            cuts.append([cut.written, *numbers, "gate=True" if cut.by_share else ""])
+        if self.flipped is None:
+            cuts = [[*row[:3], *row[4:]] for row in cuts]
+        kinds = [["kind", "AUC", "share", "expected rows", f"rows below {self.line_written}"]]
         for kind in self.kinds:
             auc = "-" if kind.auc is None else f"{kind.auc:.3f}"
             share = "-" if kind.share is None else f"{kind.share:.1%}"
@@ -93,7 +99,7 @@ class GateReport:
             lines.append("AUC: how well copies that were broken so are told from the pool's rows; 0.5 is not at all")
         for group in self.groups[:SHOWN]:
             kind = next(k for k in self.kinds if k.name == group.reason)
-            lines += ["", f"{on_a_line(kind.name, 30)}, {count(kind.below, 'row')} below {self.line:.3g}"]
+            lines += ["", f"{on_a_line(kind.name, 30)}, {count(kind.below, 'row')} below {self.line_written}"]
             lines += [f"  {on_a_line(kind.imitates, width - 2)}"] if kind.imitates else []
             lines += [line for e in (*group.worst[:2], *group.below[:1]) for line in in_lines(e, width)]
         if len(self.groups) > SHOWN:
@@ -192,15 +198,21 @@ def gate_report(
     judged = Judged.of(dataset, names)
     sound = judged.sound
     known = np.flatnonzero(np.isfinite(sound))
-    default = cut_for(sound[known], MOST_JUNK) if len(known) else np.inf
-    line = threshold if threshold is not None else default if np.isfinite(default) else 0.5
-    lowest = {x for x in LINES if abs(x - default) > 0.004} | {x for x in (default, line) if np.isfinite(x)}
-    kinds = kinds_of(judged, known, gate, line)
+    thresholds = Thresholds.of(dataset, names, sound)
+    default = thresholds.default()
+    line = float(threshold if threshold is not None else 0.5 if default is None else default)
+    numbers = {x for x in LINES if default is None or abs(x - default) > 0.004}
+    numbers |= {line} if default is None or threshold is not None else set()
+    cuts = [thresholds.cut(x) for x in numbers] + ([] if default is None else [thresholds.cut(True)])
+    asked = line if threshold is not None or default is None else True
+    stays, flips = thresholds.stays(asked), thresholds.flips(asked)
+    rest = known[~flips[known]]
+    kinds = kinds_of(judged, known, gate, ~flips & (sound < line))
     rng = np.random.default_rng(seed)
-    of_kind = {name: known[judged.reason[known] == i] for i, name in enumerate(judged.reasons)}
+    of_kind = {name: rest[judged.reason[rest] == i] for i, name in enumerate(judged.reasons)}
     groups = [(k.name, around(of_kind[k.name], sound, line, examples, rng)) for k in kinds if k.below]
     kept = np.setdiff1d(
-        known[sound[known] >= line], np.concatenate([np.zeros(0, np.int64), *(g[1][2] for g in groups)])
+        np.flatnonzero(stays), np.concatenate([np.zeros(0, np.int64), *(part for g in groups for part in g[1])])
     )
     control = np.sort(rng.choice(kept, min(2 * examples, len(kept)), replace=False)).astype(np.int64)
 
@@ -209,20 +221,21 @@ def gate_report(
         return Example(i, float(sound[i]), judged.reasons[judged.reason[i]], said, side)
 
     found, controls = picked(dataset, groups, control, about)
-    flipped, flips = (None, ()) if FLIPPED not in dataset.column_names else _flips(dataset, 2 * examples, rng)
+    flipped, surest = _flips(dataset, thresholds.flip, 2 * examples, rng)
     junk = None if gate is None or gate.learned is None else gate.learned.junk
     return GateReport(
-        sound, judged.problems, float(default) if np.isfinite(default) else None, float(line),
-        tuple(cut_at(sound[known], x) for x in sorted(lowest)), kinds,
+        sound, judged.problems, default, line, tuple(sorted(cuts, key=lambda cut: (cut.lowest, cut.by_share))), kinds,
         None if junk is None else (junk.share, junk.low, junk.high),
-        None if gate is None or gate.learned is None else gate.learned.rows_used, found, controls, flipped, flips,
+        None if gate is None or gate.learned is None else gate.learned.rows_used, found, controls, flipped, surest,
     )  # fmt: skip
 
 
-def _flips(dataset: Dataset, n: int, rng: np.random.Generator) -> tuple[int, tuple[Example, ...]]:
-    """How many pairs are more likely flipped than not, and the surest ones."""
-    right = 1 - probabilities(dataset, FLIPPED)
+def _flips(dataset: Dataset, flip: Doubles, n: int, rng: np.random.Generator) -> tuple[int | None, tuple[Example, ...]]:
+    """How many pairs are more likely flipped than not, and the surest ones; None where nothing says so of any."""
+    right = 1 - flip
     known = np.flatnonzero(np.isfinite(right))
+    if not len(known):
+        return None, ()
     surest = around(known, right, 1 - MOST_FLIPPED, n, rng)[0]
     _, found = picked(dataset, [], surest, lambda i, said: Example(i, float(right[i]), "", said))
     return int((right[known] < 1 - MOST_FLIPPED).sum()), found

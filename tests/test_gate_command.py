@@ -14,7 +14,7 @@ from hf_dsel.cli import main
 from hf_dsel.corruptions import cut_short, placeholder, words_shuffled
 
 from .scorers.test_gate import clean, dirty
-from .test_gate_reporting import judged
+from .test_gate_reporting import judged, scored_pairs
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,23 @@ def test_from_a_file(place, capsys):
     assert "hf-dsel select judged.parquet '--split=train[:300]' --gate 0.6 " in capsys.readouterr().out
     assert run("gate judged.parquet --split train[:300] --out some") == 0
     assert "hf-dsel select some --gate --strategy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("threshold", ["", " --threshold 0.9996", " --threshold 0.7"])
+def test_the_command_for_the_rest_keeps_what_was_shown(place, capsys, threshold):
+    scored_pairs().to_parquet("pairs.parquet")
+    Dataset.from_list(clean(5)).add_column("gate", [0.9996, 0.9993, 0.9999, 0.2, 1.0]).to_parquet("close.parquet")
+    for file in ("pairs.parquet", "close.parquet"):
+        assert run(f"gate {file}{threshold}") == 0
+        command = capsys.readouterr().out.splitlines()[-1].partition("hf-dsel ")[2]
+        assert (
+            run(command.replace("NAME --k ROWS --out SUBSET", f"random --fraction 1.0 --no-compare --out {file}.d"))
+            == 0
+        )
+        value = float(threshold.split()[-1]) if threshold else None
+        report = hf_dsel.gate_report(Dataset.from_parquet(file), threshold=value)
+        [kept] = [cut.kept for cut in report.cuts if (cut.lowest == value if value else cut.by_share)]
+        assert len(hf_dsel.Selection.load(f"{file}.d/selection.json")) == kept > 0
 
 
 def test_what_is_there_is_not_replaced(place, capsys):

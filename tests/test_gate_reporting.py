@@ -207,6 +207,53 @@ def test_labels_that_look_flipped():
         gate_report(Dataset.from_dict(rows | {"gate_flipped": [7.0, 0, 0, 0, 0]}))
 
 
+def scored_pairs(n=300, seed=0):
+    """Pairs with the columns of a gate, made up; of some it is not known whether they are flipped."""
+    rng = np.random.default_rng(seed)
+    flipped = [None if i % 60 == 3 else float(f) for i, f in enumerate(rng.beta(0.3, 1.5, n))]
+    columns = {name: rng.beta(5, 0.1, n).tolist() for name in ("gate", "rejected_gate")}
+    text = {"prompt": [f"What is {i}?" for i in range(n)], "chosen": ["This."] * n, "rejected": ["That."] * n}
+    return Dataset.from_dict(text | columns | {"gate_flipped": flipped})
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pairs_that_look_flipped_go_before_the_cut(seed):
+    pairs = scored_pairs(seed=seed)
+    report = gate_report(pairs, threshold=0.8)
+    assert sum(cut.by_share for cut in report.cuts) == 1 and {0.5, 0.8} < {cut.lowest for cut in report.cuts}
+    for cut in report.cuts:
+        kept = hf_dsel.select_by(pairs, "random", fraction=1.0, gate=True if cut.by_share else cut.lowest)
+        assert cut.kept == len(kept) and cut.dropped == len(pairs) - len(kept)
+        flips = [f is not None and f > (0.5 if cut.by_share else 1 - cut.lowest) for f in pairs["gate_flipped"][:]]
+        assert cut.flipped == sum(flips) > 0
+        sound = np.minimum(pairs["gate"][:], pairs["rejected_gate"][:])
+        assert cut.junk == pytest.approx(1 - np.minimum(kept["gate"][:], kept["rejected_gate"][:]).mean())
+        assert cut.lost <= sound[~np.array(flips)].sum()
+        if not cut.by_share:
+            written = hf_dsel.select_by(pairs, "random", fraction=1.0, gate=float(cut.written))
+            assert sorted(written["prompt"][:]) == sorted(kept["prompt"][:])
+    right = dict(enumerate(pairs["gate_flipped"][:]))
+    assert report.control and all((right[e.row] or 0) <= 1 - 0.8 and e.sound >= 0.8 for e in report.control)
+    [cut] = [cut for cut in report.cuts if cut.lowest == 0.8]
+    assert sum(kind.below for kind in report.kinds) + cut.flipped + cut.kept == len(pairs)
+    assert report.cells()[0][0][3] == "flipped" and report.cells()[0][1][3] == f"{report.cuts[0].flipped:,}"
+
+
+def test_a_threshold_as_it_is_written_keeps_the_same_rows():
+    values = [0.9996, 0.9993, 0.99955, 0.2, 1e-5]
+    dataset = Dataset.from_list(clean(5)).add_column("gate", values)
+    for threshold, written in ((0.9996, "0.9996"), (0.9994, "0.9994"), (1e-5, "1e-05"), (0.2, "0.2"), (1.0, "1")):
+        assert gate_report(dataset, threshold=threshold).line_written == written
+    rng = np.random.default_rng(0)
+    for spread in (1e-2, 1e-4, 1e-7):
+        sound = np.maximum(1 - spread * rng.random(50), 1e-9)
+        dataset = Dataset.from_list(clean(50)).add_column("gate", sound)
+        for threshold in sound[:5]:
+            written = gate_report(dataset, threshold=float(threshold)).line_written
+            assert float(written) <= threshold
+            assert (sound >= float(written)).sum() == (sound >= threshold).sum()
+
+
 def test_both_sides_are_judged_by_one_gate(pool, gate):
     answers = [row["output"] for row in clean(40, seed=3)]
     pairs = Dataset.from_dict(
