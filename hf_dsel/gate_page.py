@@ -26,7 +26,6 @@ FOLDED, OF_A_ROW = 10_000, 40_000  # characters that can be unfolded, of a text 
 AT_ENDS, BETWEEN = 3, 60  # messages of a conversation that are always shown at each end; that can be unfolded
 BINS = 10
 NAME = 120  # characters of a name
-WEAK = 0.7  # AUC below which a kind is hardly seen
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def page(report: GateReport, title: str) -> str:
         cuts=cuts,
         kinds=kinds,
         shown={group.reason: i for i, group in enumerate(report.groups)},
-        weak=", ".join(name_of(kind.name) for kind in report.kinds if kind.auc is not None and kind.auc < WEAK),
+        weak=", ".join(report.weak()),
         most_junk=MOST_JUNK,
         texts=texts_of,
         name=name_of,

@@ -7,6 +7,7 @@ import os
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 from datasets import Dataset
@@ -22,6 +23,7 @@ from hf_dsel.scorers.gate import Gate, TooLittle
 from hf_dsel.scoring import score
 
 LINES = (0.1, 0.25, 0.5, 0.75, 0.9)  # thresholds in the table, beside the one of gate=True
+WEAK = 0.7  # AUC below which a kind is hardly seen
 SHOWN = 8  # kinds with examples in the terminal; the page has all
 
 
@@ -97,6 +99,8 @@ class GateReport:
         lines.append(table(kinds[0], [[on_a_line(row[0], 30), *row[1:]] for row in kinds[1:]], left=("kind",)))
         if self.share is not None:
             lines.append("AUC: how well copies that were broken so are told from the pool's rows; 0.5 is not at all")
+        if self.weak():
+            lines += wrap(f"Hardly seen here: {', '.join(self.weak())}.", width)
         for group in self.groups[:SHOWN]:
             kind = next(k for k in self.kinds if k.name == group.reason)
             lines += ["", f"{on_a_line(kind.name, 30)}, {count(kind.below, 'row')} below {self.line_written}"]
@@ -109,6 +113,10 @@ class GateReport:
             surest = [replace(e, sound=1 - e.sound) for e in self.flips[:3]]
             lines += ["", self.flips_in_words(), *(line for e in surest for line in in_lines(e, width))]
         return "\n".join(lines)
+
+    def weak(self) -> list[str]:
+        """The kinds of junk that are hardly told from the pool's rows."""
+        return [on_a_line(kind.name, 30) for kind in self.kinds if kind.auc is not None and kind.auc < WEAK]
 
     def unjudged(self) -> list[str]:
         """Lines on the rows without a probability."""

@@ -1,6 +1,7 @@
 """What a gate found: the numbers against loops, the rows to look at, any text on a terminal."""
 
 import unicodedata
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import hf_dsel
 from hf_dsel import Gate, GateReport, gate_report
 from hf_dsel.corruptions import cut_short, placeholder, words_shuffled
 from hf_dsel.gate_examples import around, on_a_line, said_in
+from hf_dsel.gate_page import page
 from hf_dsel.scorers.gate import TooLittle
 
 from .scorers.test_gate import clean, dirty
@@ -154,6 +156,18 @@ def test_with_a_gate(pool, gate, tmp_path):
         gate_report(foreign, gate)
     with pytest.raises(ValueError, match="a column 'gate' that this gate did not write. Remove it"):
         gate_report(scored, Gate(embedder=None))  # which would have to learn
+
+
+def test_kinds_that_are_hardly_seen(pool, gate):
+    report = gate_report(pool, gate)
+    kinds = tuple(replace(kind, auc=(0.9, 0.69, None, 0.7)[i % 4]) for i, kind in enumerate(report.kinds))
+    changed = replace(report, kinds=kinds)
+    assert changed.weak() == [kind.name for kind in kinds if kind.auc == 0.69] != []
+    said = f"ardly seen here: {', '.join(changed.weak())}."
+    assert said in " ".join(str(changed).split())
+    assert f"Here it hardly sees {', '.join(changed.weak())}." in page(changed, "x")
+    strong = replace(report, kinds=tuple(replace(kind, auc=0.7) for kind in kinds))
+    assert strong.weak() == [] and "ardly see" not in str(strong) + page(strong, "x")
 
 
 def test_vectors_from_columns(minilm):
