@@ -108,12 +108,11 @@ def gate(options: dict[str, Any]) -> int:
         report.save_html(page, title=f"The gate on {options['dataset']}")
         show(f"\nwrote {page}: open it in a browser")
     place = out or (options["dataset"] if len(there) == len(makers) else None)
-    first = "add --out DIR here, then " if place is None else ""
-    lowest = "" if report.default is not None and "threshold" not in options else f" {report.line_written}"
     part = [f"--{n}={options[n]}" for n in ("name", "split") if options.get(n)] if place and place != out else []
-    where = shlex.join([str(place or "DIR"), *part])
-    rest = f"hf-dsel select {where} --gate{lowest} --strategy NAME --k ROWS --out SUBSET"
-    show(f"\nchoose among the rest: {first}{rest}")
+    rest = report.command(shlex.join([str(place or "DIR"), *part]), threshold="threshold" in options)
+    possible = rest.startswith("hf-dsel ")
+    first = "add --out DIR here, then " if place is None and possible else ""
+    show(f"\nchoose among the rest: {first}{rest}" if possible else f"\n{rest}")
     return 0
 
 

@@ -36,7 +36,8 @@ class GateReport:
     even the soundest rows are too likely junk. `line`: the threshold that the examples are around. `share`: of junk
     among the answers that the gate learned from, with its 95 % interval, and `learned_from` how many rows that were;
     None without the gate itself. `flipped`: how many pairs look flipped by the column `gate_flipped`, None without it,
-    and `flips` the surest ones; their `sound` is the probability that they are not.
+    and `flips` the surest ones; their `sound` is the probability that they are not. `soundest`: the highest
+    probability of a row that does not look flipped, None where there is no such row.
     """
 
     sound: Doubles
@@ -51,6 +52,7 @@ class GateReport:
     control: tuple[Example, ...]
     flipped: int | None = None
     flips: tuple[Example, ...] = ()
+    soundest: float | None = None
 
     @property
     def judged(self) -> int:
@@ -135,13 +137,32 @@ class GateReport:
         )
 
     def no_default(self) -> list[str]:
-        """A line that says why there is no threshold for gate=True."""
-        if self.default is not None:
+        """A line that says why there is no threshold for gate=True; none where no row has a probability."""
+        if self.default is not None or not self.judged:
             return []
-        best = f"{np.nanmax(self.sound):.1%}" if self.judged else "nothing"
+        if self.soundest is None:
+            return ["gate=True takes none: every pair with a probability looks flipped"]
         return [
-            f"gate=True takes none: at most {MOST_JUNK:.0%} junk is too much to ask where the soundest is at {best}"
+            f"gate=True takes none: at most {MOST_JUNK:.0%} junk is too much to ask where the soundest is at "
+            f"{self.soundest:.1%}"
         ]
+
+    def command(self, place: str, *, threshold: bool) -> str:
+        """The command that chooses among the rows that are left, or why there is none.
+
+        Args:
+            place: its dataset, as it stands in a shell.
+            threshold: by the threshold that the examples are around, not by gate=True.
+        """
+        if not self.judged:
+            return "no row has a probability, so there is nothing to choose among"
+        by_share = self.default is not None and not threshold
+        if not by_share and not next(cut.kept for cut in self.cuts if cut.lowest == self.line):
+            some = [cut.written for cut in self.cuts if cut.kept and not cut.by_share]
+            step = f"; of the thresholds shown {some[-1]} is the highest that keeps some" if some else ""
+            return f"no row is left from {self.line_written} on{step}"
+        lowest = "" if by_share else f" {self.line_written}"
+        return f"hf-dsel select {place} --gate{lowest} --strategy NAME --k ROWS --out SUBSET"
 
     def save_html(self, path: str | os.PathLike[str], *, title: str = "What the gate found") -> None:
         """Write it as one HTML file that needs nothing else: no network, no script.
@@ -208,6 +229,7 @@ def gate_report(
     known = np.flatnonzero(np.isfinite(sound))
     thresholds = Thresholds.of(dataset, names, sound)
     default = thresholds.default()
+    open_to = known[~thresholds.flips(True)[known]]
     line = float(threshold if threshold is not None else 0.5 if default is None else default)
     numbers = {x for x in LINES if default is None or abs(x - default) > 0.004}
     numbers |= {line} if default is None or threshold is not None else set()
@@ -235,6 +257,7 @@ def gate_report(
         sound, judged.problems, default, line, tuple(sorted(cuts, key=lambda cut: (cut.lowest, cut.by_share))), kinds,
         None if junk is None else (junk.share, junk.low, junk.high),
         None if gate is None or gate.learned is None else gate.learned.rows_used, found, controls, flipped, surest,
+        float(sound[open_to].max()) if len(open_to) else None,
     )  # fmt: skip
 
 

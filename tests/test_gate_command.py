@@ -111,6 +111,16 @@ def test_the_command_for_the_rest_keeps_what_was_shown(place, capsys, threshold)
         assert len(hf_dsel.Selection.load(f"{file}.d/selection.json")) == kept > 0
 
 
+def test_no_command_that_keeps_no_row(place, capsys):
+    for values in ([None] * 9, [0.3] * 9, [0.01] * 9):
+        Dataset.from_list(clean(9)).add_column("gate", values).to_parquet("low.parquet")
+        assert run("gate low.parquet") == 0
+        printed = capsys.readouterr().out
+        assert "hf-dsel select" not in printed and printed.splitlines()[-1].startswith("no row ")
+    assert run("gate low.parquet --threshold 0.01") == 0
+    assert "choose among the rest: hf-dsel select low.parquet --gate 0.01 --" in capsys.readouterr().out
+
+
 def test_what_is_there_is_not_replaced(place, capsys):
     (place / "mine.html").write_text("mine")
     for option, file in (("--report", "mine.html"), ("--save", "gate.safetensors")):

@@ -95,6 +95,16 @@ def test_where_no_threshold_is_good_enough():
     assert "gate=True takes none: at most 2% junk is too much to ask where the soundest is at" in str(report)
     nothing = gate_report(judged().remove_columns("gate").add_column("gate", [None] * 400))
     assert nothing.judged == 0 and sum(nothing.problems.values()) == 400 and "0 rows" in nothing.headline()[0]
+    assert nothing.no_default() == [] and "soundest" not in str(nothing)
+    assert nothing.command("x", threshold=False).startswith("no row has a probability")
+    low = gate_report(Dataset.from_list(clean(9)).add_column("gate", [0.3] * 9))
+    assert low.command("x", threshold=False) == (
+        "no row is left from 0.5 on; of the thresholds shown 0.25 is the highest that keeps some"
+    )
+    pairs = {"prompt": ["a"], "chosen": ["b"], "rejected": ["c"], "gate": [1.0], "rejected_gate": [1.0]}
+    flipped = gate_report(Dataset.from_dict(pairs | {"gate_flipped": [0.95]}))
+    assert flipped.no_default() == ["gate=True takes none: every pair with a probability looks flipped"]
+    assert flipped.command("x", threshold=False).startswith("no row is left from 0.5 on")
 
 
 @given(
