@@ -10,6 +10,7 @@ from decimal import ROUND_DOWN, Context
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from datasets import Dataset
 
 from hf_dsel.columns import BadColumn, read_column
@@ -163,7 +164,9 @@ class Thresholds:
         flip = np.full(len(dataset), np.nan)
         if FLIPPED in dataset.column_names:
             flip, names = probabilities(dataset, FLIPPED), [*names, FLIPPED]
-        return cls(sound, flip, Dataset(dataset.select_columns(list(names)).with_format("arrow")[:]))
+        read = {name: read_column(dataset, name) for name in names}  # once, in the order of a shuffled pool
+        columns = {name: pa.array(column.values, mask=~column.valid) for name, column in read.items()}
+        return cls(sound, flip, Dataset(pa.table(columns)))
 
     def stays(self, gate: bool | float) -> Bools:
         """Which rows stay; none where `gate=True` would refuse the pool."""
