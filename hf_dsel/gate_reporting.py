@@ -15,12 +15,11 @@ from datasets import Dataset
 from hf_dsel.bank_report import table
 from hf_dsel.gate_examples import Doubles, Example, Group, around, in_lines, on_a_line, picked
 from hf_dsel.gate_findings import Cut, Judged, Kind, Thresholds, kinds_of
-from hf_dsel.narrowing import MOST_FLIPPED, MOST_JUNK, flip_columns, gate_columns
-from hf_dsel.progress import count, say
+from hf_dsel.narrowing import MOST_FLIPPED, MOST_JUNK, flip_columns, gate_columns, score_by_gates
+from hf_dsel.progress import count
 from hf_dsel.scorer_marks import scorers_of
 from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
-from hf_dsel.scorers.gate import Gate, TooLittle
-from hf_dsel.scoring import score
+from hf_dsel.scorers.gate import Gate
 
 LINES = (0.1, 0.25, 0.5, 0.75, 0.9)  # thresholds in the table, beside the one of gate=True
 WEAK = 0.7  # AUC below which a kind is hardly seen
@@ -319,12 +318,9 @@ def with_gate(
     if gate is None and there:
         return dataset, None
     gate = (gate or Gate()).fitted(dataset)
-    missing = [judge for name, judge in gate_columns(gate, dataset.column_names).items() if name not in there]
-    dataset = score(dataset, missing, cache_dir=cache_dir) if missing else dataset
-    flips = flip_columns(gate, dataset.column_names) if missing else {}
-    todo = [judge for name, judge in flips.items() if name not in dataset.column_names]
-    try:
-        return (score(dataset, todo, cache_dir=cache_dir) if todo else dataset), gate
-    except TooLittle as error:
-        say(f"no flipped labels are looked for: {error}")
+    columns = gate_columns(gate, dataset.column_names)
+    if all(name in there for name in columns):
         return dataset, gate
+    makers = {**columns, **flip_columns(gate, dataset.column_names)}
+    missing = [maker for name, maker in makers.items() if name not in dataset.column_names]
+    return score_by_gates(dataset, missing, cache_dir=cache_dir), gate

@@ -159,7 +159,7 @@ def smollm2_server(smollm2_folder, tmp_path_factory):
     options = ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
     with open(log, "wb") as file:
         server = subprocess.Popen(
-            [*command, *options], stdout=file, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "2"}
+            [*command, *options], stdout=file, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"}
         )
     try:
         wait_until_healthy(server, f"http://127.0.0.1:{port}/health", log)

@@ -39,7 +39,7 @@ def place(tmp_path, monkeypatch):
 
 def recipe(place, *arguments):
     """Run the script; what it prints."""
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
+    environment = os.environ | {"TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
     line = [sys.executable, str(RECIPE / "run.py"), "--dataset", "pool", *map(str, arguments)]
     found = subprocess.run(line, capture_output=True, text=True, cwd=place, env=environment)
     assert found.returncode == 0, found.stdout[-1000:] + found.stderr[-3000:]

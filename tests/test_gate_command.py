@@ -198,7 +198,7 @@ def test_what_was_learned_outlives_a_killed_run(place, capsys, monkeypatch):
 
     line = "gate pool.parquet --text-only --save new.safetensors --out out"
     with monkeypatch.context() as patch:
-        patch.setattr("hf_dsel.gate_reporting.score", killed)
+        patch.setattr("hf_dsel.narrowing.score", killed)
         assert run(line) == 130
     assert "give --gate new.safetensors in place of --save, and it goes on" in capsys.readouterr().err
     assert "--gate new.safetensors in place of --save" in error_of(line, capsys)

@@ -18,7 +18,7 @@ from hf_dsel.training.reselect_block import ReselectBlock
 
 RECIPES = Path(__file__).parent.parent / "recipes"
 ON_CPU = ["--use_cpu", "--bf16", "false", "--dtype", "float32", "--max_length", "64", "--report_to", "none"]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "2", "TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = os.environ | {"TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "1"}
 
 
 @pytest.fixture

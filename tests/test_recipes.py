@@ -63,7 +63,7 @@ def data(folder, name):
 
 
 def script(path, *arguments, cwd, offline="1"):
-    environment = os.environ | {"OMP_NUM_THREADS": "2", "TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": offline}
+    environment = os.environ | {"TRL_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": offline}
     line = [sys.executable, str(path), *map(str, arguments)]
     found = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment)
     assert found.returncode == 0, found.stdout[-1000:] + found.stderr[-3000:]

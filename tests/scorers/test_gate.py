@@ -8,7 +8,7 @@ from datasets import Dataset
 
 import hf_dsel
 from hf_dsel import Gate
-from hf_dsel.corruptions import CORRUPTIONS, cut_short, placeholder, words_shuffled
+from hf_dsel.corruptions import CORRUPTIONS, cut_short, other_answer, placeholder, similar_answer, words_shuffled
 from hf_dsel.gate_learning import FOLDS, _seen, part_of
 from hf_dsel.rows import read
 from hf_dsel.scorers.gate import NotFitted, TooLittle
@@ -165,11 +165,11 @@ def test_a_corruption_of_your_own(pool):
 
 
 def test_embeddings_by_a_model_or_from_columns(minilm):
-    dataset = Dataset.from_list(clean(600))
-    by_model = Gate.fit(dataset, embedder=minilm)
+    dataset, few = Dataset.from_list(clean(400)), (cut_short, other_answer, similar_answer, words_shuffled)
+    by_model = Gate.fit(dataset, embedder=minilm, corruptions=few)
     embed = hf_dsel.Embed(minilm)
     with_columns = dataset.map(embed, batched=True)
-    by_column = Gate.fit(with_columns, embedder=minilm, embedding="embedding")
+    by_column = Gate.fit(with_columns, embedder=minilm, embedding="embedding", corruptions=few)
     batch = with_columns[:80]
     np.testing.assert_allclose(by_column(batch)["gate"], by_model(batch)["gate"], atol=0.15)
     foreign = with_columns.map(lambda _, i: {"embedding": np.eye(384, dtype=np.float16)[i % 384]}, with_indices=True)

@@ -6,12 +6,14 @@ from datasets import Dataset
 
 import hf_dsel
 from hf_dsel import Gate
+from hf_dsel.corruptions import cut_short, other_answer, similar_answer, words_shuffled
 from hf_dsel.gate_models import CannotTell
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.gate import TooLittle
 from tests.scorers.test_gate import clean
 
 pytest.importorskip("lightgbm", reason="pip install lightgbm")
+FEW = (cut_short, other_answer, similar_answer, words_shuffled)  # fewer copies to embed
 GEORGIAN = {ord(c): 0x10D0 + i for i, c in enumerate("abcdefghijklmnopqrstuvwxyz")}
 
 
@@ -27,11 +29,11 @@ def plain():
 
 @pytest.fixture(scope="module")
 def learned(plain, lm):
-    return Gate.fit(plain, embedder=None, lm=lm)
+    return Gate.fit(plain, embedder=None, lm=lm, corruptions=FEW)
 
 
 def test_likelihoods_are_among_the_numbers_and_in_the_file(plain, lm, learned, tmp_path):
-    without = Gate.fit(plain, embedder=None)
+    without = Gate.fit(plain, embedder=None, corruptions=FEW)
     widths = [g.learned.judges[0].trees.num_feature() for g in (without, learned)]
     assert widths[1] == widths[0] + 2
     learned.save(tmp_path / "gate.safetensors")
@@ -42,14 +44,14 @@ def test_likelihoods_are_among_the_numbers_and_in_the_file(plain, lm, learned, t
 
 def test_columns_of_the_lm_are_read_and_looked_at(plain, lm, learned):
     scored = plain.map(lm, batched=True)
-    found = Gate.fit(scored, embedder=None, lm=lm)
+    found = Gate.fit(scored, embedder=None, lm=lm, corruptions=FEW)
     said = found._models.likelihoods.known
     for row in scored.select(range(20)):
         assert said[row["instruction"], row["output"]].tolist() == [np.float32(row["nll"]), np.float32(row["ifd"])]
     np.testing.assert_allclose(found(scored[:])["gate"], learned(plain[:])["gate"], atol=0.05)
     shifted = scored.map(lambda row: {"nll": row["nll"] + 1})
     with pytest.raises(ValueError, match=r"the column 'nll' holds .* where the model .* says .* lm="):
-        Gate.fit(shifted, embedder=None, lm=lm)
+        Gate.fit(shifted, embedder=None, lm=lm, corruptions=FEW)
 
 
 def test_what_was_said_of_a_batch_is_forgotten(plain, learned):
@@ -80,10 +82,10 @@ def test_an_embedder_that_sees_nothing_in_common(minilm):
             mixed[i]["output"] = answers[j]
         if seen is None:
             with pytest.raises(CannotTell, match="sees no difference between an answer and the answer to another"):
-                Gate.fit(Dataset.from_list(mixed), embedder=minilm)
+                Gate.fit(Dataset.from_list(mixed), embedder=minilm, corruptions=FEW)
         else:
             with pytest.warns(UserWarning, match=seen):
-                Gate.fit(Dataset.from_list(mixed), embedder=minilm)
+                Gate.fit(Dataset.from_list(mixed), embedder=minilm, corruptions=FEW)
 
 
 def test_texts_that_are_all_alike():
@@ -100,7 +102,7 @@ def test_texts_that_are_all_alike():
 
 def test_columns_beside_the_text_reach_it_through_score(minilm, tmp_path):
     pool = hf_dsel.score(Dataset.from_list(clean(320)), [hf_dsel.Embed(minilm)], cache_dir=tmp_path / "vectors")
-    gate = Gate(minilm, embedding="embedding")
+    gate = Gate(minilm, embedding="embedding", corruptions=FEW)
     assert gate.also_reads(pool.column_names) == ["embedding"]
     scored = hf_dsel.score(pool, gate, cache_dir=tmp_path / "gate")
     assert len(hf_dsel.select_by(pool, "random", k=20, gate=gate)) == 20
@@ -112,7 +114,7 @@ def test_columns_beside_the_text_reach_it_through_score(minilm, tmp_path):
 
 def test_nan_in_a_column_is_no_number(plain, lm):
     half = plain.map(lm, batched=True).map(lambda row, i: {"nll": float("nan")} if i % 2 else {}, with_indices=True)
-    found = Gate.fit(half, embedder=None, lm=lm)
+    found = Gate.fit(half, embedder=None, lm=lm, corruptions=FEW)
     numbers = np.stack(list(found._models.likelihoods.known.values()))
     assert np.isfinite(numbers).all() and len(numbers) == len(plain)
 
