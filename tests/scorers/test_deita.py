@@ -552,12 +552,14 @@ def test_bfloat16_is_close(tiny_qwen2):
 
 
 @pytest.mark.slow
-def test_a_real_model(smollm2):
+def test_a_real_model(smollm2_folder):
     """SmolLM2 in float32 beside one text at a time; the labels are one token after the released templates."""
-    checkpoint = Checkpoint(smollm2)
+    checkpoint = Checkpoint(smollm2_folder)
     model, tokenizer = checkpoint.load("causal", dtype="float32"), checkpoint.tokenizer()
     for scorer, name in BOTH:
-        got = scorer(smollm2, template={"complexity": COMPLEXITY, "quality": QUALITY}[name], dtype="float32")(BATCH)
+        got = scorer(smollm2_folder, template={"complexity": COMPLEXITY, "quality": QUALITY}[name], dtype="float32")(
+            BATCH
+        )
         users = [(f"{i}\n{more}" if more else i, r) for i, more, r in ROWS]
         want = [slow_score(model, tokenizer, text_of(name, i, r)) for i, r in users]
         np.testing.assert_allclose(np.array(got[name], float), want, atol=1e-3)
