@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from hf_dsel.encoder_memory import EncoderMemory
 from hf_dsel.flipped_pairs import Numbers, Pairs, Vectors
 from hf_dsel.flipped_share import FlippedShare, flipped_share
 
@@ -62,6 +63,7 @@ class LearnedOrder:
 
     `scores`: float64 (pairs,), of that pool in the order of `Pairs.order`, each by the judge that has not seen it.
     `longer`, `prefers_longer`: how often the longer answer is the chosen one, and the one that a judge prefers.
+    `encoder`: whose vectors they learned from.
     """
 
     judges: tuple[Judge, ...]
@@ -70,6 +72,11 @@ class LearnedOrder:
     scores: Doubles
     longer: float
     prefers_longer: float
+    encoder: EncoderMemory | None = None
+
+    def bare(self) -> LearnedOrder:
+        """What the probabilities depend on, without what is only remembered."""
+        return replace(self, encoder=None)
 
     def scores_of(self, pairs: Pairs, vectors: Vectors | None) -> Doubles:
         """The score of each pair by the judge that has not seen it: positive where the labels look right.
@@ -188,6 +195,8 @@ def to_bytes(learned: LearnedOrder, **kept: Any) -> bytes:
         "hf_dsel_flipped_labels": FORMAT, "by_prompt": learned.by_prompt, "share": share, "longer": learned.longer,
         "prefers_longer": learned.prefers_longer, "kept": kept,
     }  # fmt: skip
+    if learned.encoder is not None:
+        arrays["encoder"], about["encoder"] = learned.encoder.vectors, learned.encoder.model
     arrays["about"] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     return save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
 
@@ -213,5 +222,6 @@ def from_bytes(content: bytes, name: str) -> tuple[LearnedOrder, dict[str, Any]]
         share = FlippedShare(rate, low, high, told, arrays["at"], arrays["flipped"])
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{name} is nothing that FlippedLabels.save wrote, or was cut off: {error}") from None
-    longer = about["longer"], about["prefers_longer"]
-    return LearnedOrder(tuple(judges), about["by_prompt"], share, arrays["scores"], *longer), about["kept"]
+    encoder = EncoderMemory(about["encoder"], arrays["encoder"]) if "encoder" in arrays else None  # not in older files
+    rest = about["longer"], about["prefers_longer"], encoder
+    return LearnedOrder(tuple(judges), about["by_prompt"], share, arrays["scores"], *rest), about["kept"]

@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from hf_dsel.extras import need
+from hf_dsel.encoder_memory import EncoderMemory, described
 from hf_dsel.gate_learning import Judge, Learned
 from hf_dsel.gate_turns import Acquaintance
 from hf_dsel.junk_share import JunkKinds
+from hf_dsel.learning_input import need_trees
 from hf_dsel.ops.text_statistics import Familiar
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
@@ -44,8 +44,12 @@ def to_bytes(learned: Learned, *, embedder: Embed | None = None, lm: CausalLM | 
     about = {
         "hf_dsel_gate": FORMAT, "names": learned.names, "rows_used": learned.rows_used, "judges": len(learned.judges),
         "junk": [learned.junk.share, learned.junk.low, learned.junk.high], "kept": kept,
-        "embedder": None if embedder is None else _described(embedder), "lm": None if lm is None else _described(lm),
+        "embedder": None if embedder is None else described(embedder), "lm": None if lm is None else described(lm),
     }  # fmt: skip
+    if learned.encoder is not None:
+        arrays["encoder"], about["encoder"] = learned.encoder.vectors, learned.encoder.model
+    if learned.common:
+        about["common"] = learned.common
     arrays["about"] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     return save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
 
@@ -56,7 +60,7 @@ def from_bytes(content: bytes, name: str) -> tuple[Learned, dict[str, Any]]:
     Raises:
         ValueError: the content is no gate, or is cut off.
     """
-    need("lightgbm", "a gate", extra="gate")
+    need_trees()
     import lightgbm
 
     try:
@@ -82,11 +86,9 @@ def from_bytes(content: bytes, name: str) -> tuple[Learned, dict[str, Any]]:
     share, low, high = about["junk"]
     junk = JunkKinds(share, low, high, arrays["weights"], arrays["shift"], arrays["at"], arrays["ratio"])
     parts = arrays["scores"], arrays["broken_scores"], arrays["broken_kinds"], arrays["sound"]
-    learned = Learned(tuple(judges), junk, tuple(about["names"]), about["rows_used"], *parts)
+    encoder = EncoderMemory(about["encoder"], arrays["encoder"]) if "encoder" in arrays else None  # not in older files
+    common = tuple((text, n) for text, n in about.get("common", ()))
+    learned = Learned(tuple(judges), junk, tuple(about["names"]), about["rows_used"], *parts, encoder, common)
     embedder = None if about["embedder"] is None else Embed(**about["embedder"])
     lm = None if about.get("lm") is None else CausalLM(**about["lm"])
     return learned, {"embedder": embedder, "lm": lm, **about["kept"]}
-
-
-def _described(model: Embed | CausalLM) -> dict[str, Any]:
-    return {f.name: getattr(model, f.name) for f in fields(model) if f.name not in ("on_rows", "device")}

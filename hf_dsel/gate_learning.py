@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from hf_dsel import rows
 from hf_dsel.corruptions import Corruption, Messages
-from hf_dsel.gate_turns import Acquaintance, Measured, Turns
+from hf_dsel.encoder_memory import EncoderMemory
+from hf_dsel.gate_turns import Acquaintance, Measured, Turns, common_answers
 from hf_dsel.junk_share import JunkKinds, junk_kinds
 
 Ints = npt.NDArray[np.int64]
@@ -62,7 +63,10 @@ def _seen(judge: int) -> tuple[list[int], list[int]]:
 
 @dataclass(frozen=True, eq=False)
 class Learned:
-    """The judges, the share of junk in the pool that they learned from, and the cut for it."""
+    """The judges, the share of junk in the pool that they learned from, and the cut for it.
+
+    `encoder`: whose vectors they learned from. `common`: answers to many instructions, shortened, and to how many.
+    """
 
     judges: tuple[Judge, ...]
     junk: JunkKinds
@@ -72,6 +76,12 @@ class Learned:
     broken_scores: npt.NDArray[np.float64]
     broken_kinds: Ints
     sound: npt.NDArray[np.float64]
+    encoder: EncoderMemory | None = None
+    common: tuple[tuple[str, int], ...] = ()
+
+    def bare(self) -> Learned:
+        """What the probabilities depend on, without what is only remembered."""
+        return replace(self, encoder=None, common=())
 
 
 def learn(
@@ -112,7 +122,8 @@ def learn(
     junk = junk_kinds(scores, broken_scores, kind, seed=seed)
     names = tuple(c.__name__ for c in corruptions)
     of_copies = told(broken_scores)
-    return Learned(tuple(judges), junk, names, len(read), told(scores), of_copies, kind, junk.sound(scores))
+    learned = Learned(tuple(judges), junk, names, len(read), told(scores), of_copies, kind, junk.sound(scores))
+    return replace(learned, common=common_answers(turns, len(read)))
 
 
 def cross_scores(judges: Sequence[Judge], measured: Measured, turns: Turns, part: Ints) -> npt.NDArray[np.float64]:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import warnings
+from collections import ChainMap, Counter
 from collections.abc import Mapping, MutableMapping, Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_dsel import rows
-from hf_dsel.gate_turns import Turns
+from hf_dsel.gate_turns import Measured, Turns
 from hf_dsel.progress import bar
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
@@ -45,7 +47,14 @@ class Vectors:
                 continue
             values = batch[column]
             there = [j for j, i in enumerate(turns.row) if alone[i] and values[i] is not None and texts[j].strip()]
-            found = {texts[j]: _unit(np.asarray(values[turns.row[j]], np.float32)) for j in there}
+            read = {texts[j]: self._read(column, values[turns.row[j]], texts[j]) for j in there}
+            if len(widths := Counter(map(len, read.values()))) > 1:
+                seen = ", ".join(f"{width:,} numbers in {n:,}" for width, n in widths.most_common(4))
+                raise ValueError(
+                    f"the column {column!r} mixes vectors of several widths ({seen}); embed all rows with one model, "
+                    f"{self.embed.model!r}, or name no column"
+                )
+            found = {text: _unit(vector) for text, vector in read.items()}
             if bad := [text for text, vector in found.items() if not np.isfinite(vector).all()]:
                 raise ValueError(
                     f"the column {column!r} has {len(bad)} vectors that are NaN, infinite or zero, the first for "
@@ -53,6 +62,20 @@ class Vectors:
                 )
             self._compare(column, dict(list(found.items())[:CHECKED]))
             self.known.update(found)
+
+    def _read(self, column: str, value: Any, text: str) -> Floats:
+        try:
+            vector = np.asarray(value, np.float32)
+        except (TypeError, ValueError):
+            vector = np.zeros(0, np.float32)
+        if vector.ndim != 1 or not len(vector):
+            shown = repr(value)
+            raise ValueError(
+                f"the column {column!r} holds {shown if len(shown) <= 40 else shown[:37] + '...'} for {text[:60]!r}, "
+                f"and not a list of numbers. Name a column of vectors that {self.embed.model!r} made, such as "
+                "hf_dsel.Embed writes, or no column."
+            )
+        return vector
 
     def _compare(self, column: str, some: Mapping[str, Floats]) -> None:
         own = self._embedded(list(some))
@@ -211,6 +234,48 @@ class Likelihoods:
                           for row in zip(*values, strict=True)]  # fmt: skip
                 shown.update(len(part))
         return found
+
+
+class Models:
+    """The models of a gate and what they have said so far."""
+
+    def __init__(self, vectors: Vectors | None, likelihoods: Likelihoods | None) -> None:
+        self.vectors, self.likelihoods = vectors, likelihoods
+
+    def learn_columns(self, turns: Turns, batch: Mapping[str, Sequence[Any]], read: Sequence[rows.Row]) -> None:
+        """Take what they said of these rows from the columns that hold it."""
+        if self.vectors is not None:
+            self.vectors.learn_columns(turns, batch)
+        if self.likelihoods is not None:
+            self.likelihoods.learn_columns(turns, batch, read)
+
+    def of_turns(self, turns: Turns) -> Models:
+        """The same, with what they said of these turns alone."""
+        made = copy(self)
+        if self.vectors is not None:
+            made.vectors, known = copy(self.vectors), self.vectors.known
+            made.vectors.known = {t: known[t] for t in (*turns.instructions, *turns.responses) if t in known}
+        if self.likelihoods is not None:
+            made.likelihoods, said = copy(self.likelihoods), self.likelihoods.known
+            pairs = zip(turns.instructions, turns.responses, strict=True)
+            made.likelihoods.known = {pair: said[pair] for pair in pairs if pair in said}
+        return made
+
+    def continued(self) -> Models:
+        """The same for a batch: what they say of it is forgotten after it."""
+        made = copy(self)
+        if self.vectors is not None:
+            made.vectors = copy(self.vectors)
+            made.vectors.known = ChainMap({}, self.vectors.known)
+        if self.likelihoods is not None:
+            made.likelihoods = copy(self.likelihoods)
+            made.likelihoods.known = ChainMap({}, self.likelihoods.known)
+        return made
+
+    def measured(self, turns: Turns) -> Measured:
+        """The numbers of some turns."""
+        likelihoods = None if self.likelihoods is None else self.likelihoods.of(turns)
+        return Measured.of(turns, None if self.vectors is None else self.vectors.of(turns), likelihoods)
 
 
 def _unit(vector: Floats) -> Floats:

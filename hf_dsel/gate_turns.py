@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from hf_dsel import rows
+from hf_dsel.gate_examples import on_a_line
 from hf_dsel.ops.text_statistics import Familiar, Texts, overlap, text_statistics
 
 Floats = npt.NDArray[np.float32]
 NO_RESPONSE = "no response"
+OFTEN, OFTEN_SHARE, MOST_COMMON, SHOWN = 20, 0.01, 3, 40  # instructions; of the rows; answers; columns of a terminal
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +117,21 @@ class Acquaintance:
             left, right = turns.vectors
             parts += [_cosine(_mapped(left, self.maps[0]), right), _cosine(_mapped(right, self.maps[1]), left)]
         return np.concatenate(parts, 1)
+
+
+def common_answers(turns: Turns, n_rows: int) -> tuple[tuple[str, int], ...]:
+    """The answers to at least 20 different instructions and 1 % of the rows, at most three: shortened, and to how many.
+
+    >>> turns = Turns(np.arange(40), [f"Is {i} even?" for i in range(40)], [""] * 40, ["yes", " no "] * 20, {})
+    >>> common_answers(turns, 40), common_answers(turns, 3_000)
+    ((('no', 20), ('yes', 20)), ())
+    """
+    asked: dict[str, set[str]] = defaultdict(set)
+    for instruction, response in zip(turns.instructions, turns.responses, strict=True):
+        asked[" ".join(response.split())].add(instruction)
+    least = max(OFTEN, OFTEN_SHARE * n_rows)
+    found = sorted((-len(of), answer) for answer, of in asked.items() if len(of) >= least)
+    return tuple((on_a_line(answer, SHOWN), -n) for n, answer in found[:MOST_COMMON])
 
 
 def _said(turn: rows.Turn) -> tuple[str, str, str]:

@@ -13,12 +13,14 @@ from typing import Any, Self
 import numpy as np
 from datasets import Dataset, Value
 
+from hf_dsel.encoder_memory import EncoderMemory, described
 from hf_dsel.flipped_learning import LearnedOrder, from_bytes, learn_order, to_bytes
 from hf_dsel.flipped_pairs import Floats, Pairs, Vectors
-from hf_dsel.progress import count, say
+from hf_dsel.learning_input import check_loading, check_model, check_pool, drawn_from, need_trees, saved, whole
+from hf_dsel.progress import say
 from hf_dsel.rows import detect, text_columns
 from hf_dsel.scorers.embed import Embed
-from hf_dsel.scorers.gate import NotFitted, TooLittle, _need_trees
+from hf_dsel.scorers.gate import NotFitted, TooLittle
 
 ALGORITHM = 1
 FEWEST = 300
@@ -59,6 +61,7 @@ class FlippedLabels:
         ValueError: an option outside its range; columns that hold no pairs.
         TooLittle: fewer than 300 different pairs.
         NotFitted: called on a batch before it has learned.
+        hf_dsel.encoder_memory.OtherEncoder: loaded, and called with another embedder than it learned with.
 
     Source: ours; class-conditional noise, of which the surest examples bound the rate, as in Scott et al. 2013 and
         Northcutt et al. 2021 (arXiv 1911.00068).
@@ -74,10 +77,12 @@ class FlippedLabels:
     seed: int = 0
     learned: LearnedOrder | None = field(default=None, init=False, repr=False)
     on_rows: Callable[[int], None] | None = field(default=None, repr=False)
+    _recognised: bool = field(default=False, init=False, repr=False)  # the embedder is the one that it learned with
 
     def __post_init__(self) -> None:
-        if self.learn_from < FEWEST:
-            raise ValueError(f"learn_from={self.learn_from}; it learns from at least {FEWEST} pairs")
+        check_model("embedder", self.embedder, Embed)
+        self.seed = whole("seed", self.seed, least=0)
+        self.learn_from = whole("learn_from", self.learn_from, least=FEWEST, why=" pairs: it learns from no fewer")
 
     @classmethod
     def fit(cls, dataset: Dataset, **chosen: Any) -> Self:
@@ -93,7 +98,8 @@ class FlippedLabels:
         """Itself if it has learned already, else one that has learned from this pool."""
         if self.learned is not None:
             return self
-        _need_trees()
+        need_trees()
+        check_pool(dataset, type(self).__name__)
         self.check(dataset.column_names)
         at = np.arange(len(dataset))
         if len(dataset) > self.learn_from:
@@ -104,12 +110,14 @@ class FlippedLabels:
         if different < FEWEST:
             raise TooLittle(
                 f"flipped labels are looked for in at least {FEWEST} different pairs, and here are {different:,} in "
-                f"{count(len(dataset), 'row')}. Learn from a larger pool of the same kind, "
+                f"{drawn_from(len(at), len(dataset))}. Learn from a larger pool of the same kind, "
                 f"flips = hf_dsel.FlippedLabels.fit(larger), and add the column: pairs.map(flips, batched=True)."
             )
         made = replace(self)
         by_prompt = len(set(pairs.before)) >= FEWEST
-        made.learned = learn_order(pairs, self._vectors(pairs), by_prompt=by_prompt, say=say)
+        learned = learn_order(pairs, self._vectors(pairs), by_prompt=by_prompt, say=say)
+        made.learned = replace(learned, encoder=None if self._embed is None else EncoderMemory.of(self._embed))
+        made._recognised = True
         say(str(made).splitlines()[0])
         return made
 
@@ -134,7 +142,7 @@ class FlippedLabels:
     def settings(self) -> dict[str, Any]:
         """Everything that the probabilities depend on, as JSON."""
         embedder = self._embed.settings() if self._embed is not None else None
-        digest = None if self.learned is None else hashlib.sha256(to_bytes(self.learned)).hexdigest()[:16]
+        digest = None if self.learned is None else hashlib.sha256(to_bytes(self.learned.bare())).hexdigest()[:16]
         rest = {"learn_from": self.learn_from, "seed": self.seed, "learned": digest}
         return {"scorer": "FlippedLabels", "algorithm": ALGORITHM, "embedder": embedder, **rest}
 
@@ -155,6 +163,9 @@ class FlippedLabels:
             raise NotFitted(
                 "it has not learned yet: flips = FlippedLabels.fit(pairs), then pairs.map(flips, batched=True)"
             )
+        if not self._recognised and self.learned.encoder is not None and self._embed is not None:
+            self.learned.encoder.check(self._embed, type(self).__name__)
+        self._recognised = True
         pairs = Pairs.of(batch)
         n = len(pairs) + len(pairs.problems)
         values: list[float | None] = [None] * n
@@ -173,7 +184,7 @@ class FlippedLabels:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        embedder = None if self._embed is None else _described(self._embed)
+        embedder = None if self._embed is None else described(self._embed)
         kept = {"embedder": embedder, "learn_from": self.learn_from, "seed": self.seed}
         temporary.write_bytes(to_bytes(self.learned, **kept))
         temporary.replace(target)
@@ -184,14 +195,16 @@ class FlippedLabels:
 
         Args:
             path: the file.
-            **chosen: another place of the same embedder: `embedder`.
+            **chosen: another place of the same embedder: `embedder`. Another one is refused when it is used.
 
         Raises:
-            FileNotFoundError: no such file.
+            FileNotFoundError, IsADirectoryError: no such file, or a folder.
+            TypeError: an option of the learning, which is done.
             ValueError: the file is something else, or is cut off.
         """
-        _need_trees()
-        learned, kept = from_bytes(Path(path).read_bytes(), os.fspath(path))
+        need_trees()
+        check_loading("FlippedLabels", path, chosen, ("embedder", "on_rows"))
+        learned, kept = from_bytes(saved(path, "FlippedLabels"), os.fspath(path))
         if kept["embedder"] is not None:
             kept["embedder"] = Embed(**kept["embedder"])
         made = cls(**{**kept, **chosen})
@@ -199,13 +212,15 @@ class FlippedLabels:
         return made
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name not in ("learned", "on_rows")}
+        state = {
+            name: value for name, value in self.__dict__.items() if name not in ("learned", "on_rows", "_recognised")
+        }
         return {"algorithm": ALGORITHM, "options": state,
                 "learned": None if self.learned is None else to_bytes(self.learned)}  # fmt: skip
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         learned = None if state["learned"] is None else from_bytes(state["learned"], "pickled labels")[0]
-        self.__dict__.update(state["options"], learned=learned, on_rows=None)
+        self.__dict__.update(state["options"], learned=learned, on_rows=None, _recognised=False)
 
     @property
     def _embed(self) -> Embed | None:
@@ -224,9 +239,3 @@ class FlippedLabels:
         nothing = np.zeros(len(next(iter(known.values()))) if known else 1, np.float32)
         sides = (pairs.asked, pairs.chosen, pairs.rejected)
         return Vectors(*(np.stack([known.get(text, nothing) for text in side]) for side in sides))
-
-
-def _described(embedder: Embed) -> dict[str, Any]:
-    from dataclasses import fields
-
-    return {f.name: getattr(embedder, f.name) for f in fields(embedder) if f.name not in ("on_rows", "device")}

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
 from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,11 +16,12 @@ from datasets import Dataset, Value
 
 from hf_dsel import rows
 from hf_dsel.corruptions import CORRUPTIONS, Corruption
-from hf_dsel.extras import need
+from hf_dsel.encoder_memory import EncoderMemory
 from hf_dsel.gate_file import from_bytes, to_bytes
 from hf_dsel.gate_learning import Learned, cross_scores, learn, part_of, told
-from hf_dsel.gate_models import LM_COLUMNS, Likelihoods, Vectors
-from hf_dsel.gate_turns import Measured, Turns
+from hf_dsel.gate_models import LM_COLUMNS, Likelihoods, Models, Vectors
+from hf_dsel.gate_turns import Turns
+from hf_dsel.learning_input import check_loading, check_model, check_pool, drawn_from, need_trees, saved, whole
 from hf_dsel.progress import count, say
 from hf_dsel.rows import text_columns
 from hf_dsel.scorers import options
@@ -32,6 +31,7 @@ from hf_dsel.scorers.embed import Embed
 ALGORITHM = 2
 FEWEST = 300
 FEWEST_ANSWERS = 30
+LOADING = ("embedder", "lm", "embedding", "response_embedding", "side", "on_rows")
 Floats = npt.NDArray[np.float32]
 
 
@@ -63,8 +63,9 @@ class Gate:
         pool = pool.map(gate, batched=True)    # or: hf_dsel.score(pool, hf_dsel.Gate()), which fits first
 
     What it does not see: wrong facts, faults that resemble no corruption (give your own as functions), and one junk
-    answer that fills a part of the pool, "N/A" in a tenth of the rows: that looks like the pool's own. Applied to
-    another pool it takes that one for as dirty as the pool that it learned from.
+    answer that fills a part of the pool, "N/A" in a tenth of the rows: that looks like the pool's own. An answer to 20
+    different instructions and 1 % of the rows is named when it learns and by `print`. Applied to another pool it takes
+    that one for as dirty as the pool that it learned from.
 
     Args:
         embedder: a sentence encoder, as a model or an `Embed`; None learns from text statistics alone.
@@ -85,6 +86,7 @@ class Gate:
         TooLittle: fewer than 300 different rows with an answer, or than 30 different answers.
         CannotTell: the embedder does not know the language, or cannot tell an answer from the answer to something else.
         NotFitted: called on a batch before it has learned.
+        hf_dsel.encoder_memory.OtherEncoder: loaded, and called with another embedder than it learned with.
 
     Source: ours; negatives by rule are UniEval's idea (Zhong et al. 2022; survey §3.2). The estimate of the share:
         `hf_dsel.junk_share`.
@@ -104,15 +106,21 @@ class Gate:
     side: rows.Side = "chosen"
     learned: Learned | None = field(default=None, init=False, repr=False)
     on_rows: Callable[[int], None] | None = field(default=None, repr=False)
-    _models: _Models | None = field(default=None, init=False, repr=False)  # what they said of the rows learned from
+    _models: Models | None = field(default=None, init=False, repr=False)  # what they said of the rows learned from
 
     def __post_init__(self) -> None:
         options.check_shared(self)
+        check_model("embedder", self.embedder, Embed)
+        check_model("lm", self.lm, CausalLM)
+        self.seed = whole("seed", self.seed, least=0)
+        self.learn_from = whole("learn_from", self.learn_from, least=FEWEST, why=" rows: the gate learns from no fewer")
+        if not isinstance(self.corruptions, Sequence) or not all(map(callable, self.corruptions)):
+            raise TypeError(
+                f"corruptions={self.corruptions!r}; they are functions, such as hf_dsel.corruptions.CORRUPTIONS"
+            )
         names = [getattr(c, "__name__", None) for c in self.corruptions]
         if len(names) < 2 or None in names or len(set(names)) < len(names):
             raise ValueError(f"corruptions={names}; they are two or more functions with names of their own")
-        if self.learn_from < FEWEST:
-            raise ValueError(f"learn_from={self.learn_from}; the gate learns from at least {FEWEST} rows")
         if self.embedder is None and (self.embedding or self.response_embedding):
             raise ValueError("embedding= and response_embedding= name the embedder's vectors; give embedder= too")
 
@@ -130,7 +138,8 @@ class Gate:
         """Itself if it has learned already, else one that has learned from this pool."""
         if self.learned is not None:
             return self
-        _need_trees()
+        need_trees()
+        check_pool(dataset, type(self).__name__)
         self.check(dataset.column_names)
         at = np.arange(len(dataset))
         if len(dataset) > self.learn_from:
@@ -143,25 +152,32 @@ class Gate:
         answered = len(np.unique(turns.row[said]))
         different = len({(turns.instructions[j], turns.responses[j]) for j in said})
         if min(answered, different) < FEWEST:
-            there = f"{answered:,} of {len(dataset):,}" + (f", {different:,} different" if different < answered else "")
+            there = f"{answered:,} of {drawn_from(len(at), len(dataset))}"
+            there += f", {different:,} different" if different < answered else ""
+            more = f"Give a larger learn_from= than {self.learn_from:,}" if len(at) < len(dataset) else (
+                "Fit it on a larger pool of the same kind, Gate.fit(larger)")  # fmt: skip
             raise TooLittle(
-                f"the gate learns from at least {FEWEST} different rows with an answer, and here are {there}. Fit it "
-                "on a larger pool of the same kind, Gate.fit(larger), or go without a gate."
+                f"the gate learns from at least {FEWEST} different rows with an answer, and here are {there}. {more}, "
+                "or go without a gate."
             )
         if (answers := len(set(turns.responses))) < FEWEST_ANSWERS:
             raise TooLittle(
-                f"the {answered:,} answered rows here have only {answers} different answers, and the gate learns from "
-                f"at least {FEWEST_ANSWERS}: among so few it cannot tell a wrong one. Go without a gate."
+                f"the {answered:,} answered ones of {drawn_from(len(at), len(dataset))} have only {answers} different "
+                f"answers, and the gate learns from at least {FEWEST_ANSWERS}: among so few it cannot tell a wrong "
+                "one. Go without a gate."
             )
         say(f"the gate learns from {count(len(read), 'row')}")
-        models = _Models(self)
+        models = self._made_models()
         models.learn_columns(turns, batch, read)
         if models.vectors is not None:
             models.vectors.check_known(turns)
         learned = learn(read, self.corruptions, models.measured, seed=self.seed, say=say)
+        encoder = None if self._embed is None else EncoderMemory.of(self._embed)
         made = replace(self)
-        made.learned, made._models = learned, models.of_turns(turns)
+        made.learned, made._models = replace(learned, encoder=encoder), models.of_turns(turns)
         say(str(made).splitlines()[0])
+        if learned.common:
+            say(_about_common(learned.common))
         return made
 
     def of_side(self, side: rows.Side) -> Self:
@@ -186,6 +202,8 @@ class Gate:
             mine = found.broken_scores[found.broken_kinds == i]
             auc = f"{_auc(found.scores, mine):.3f}" if len(mine) >= 10 else "too few rows can have it"
             lines.append(f"  {name:<18} {auc}  {junk.share * junk.weights[i]:.1%}")
+        if found.common:
+            lines.append(_about_common(found.common))
         return "\n".join(lines)
 
     def features(self) -> dict[str, Value]:
@@ -197,7 +215,7 @@ class Gate:
         """Everything that the probabilities depend on, as JSON."""
         embedder = self._embed.settings() if self._embed is not None else None
         named = {"embedding": self.embedding, "response_embedding": self.response_embedding, "side": self.side}
-        digest = None if self.learned is None else hashlib.sha256(to_bytes(self.learned)).hexdigest()[:16]
+        digest = None if self.learned is None else hashlib.sha256(to_bytes(self.learned.bare())).hexdigest()[:16]
         kinds = [corruption.__name__ for corruption in self.corruptions]
         names = kinds if self.learned is None else list(self.learned.names)
         lm = self._lm.settings() if self._lm is not None else None
@@ -216,7 +234,7 @@ class Gate:
 
     def check(self, column_names: Sequence[str]) -> None:
         """Look at the columns and the disk before anything is loaded."""
-        _need_trees()
+        need_trees()
         options.check_rows(column_names, self.side)
         missing = [name for name in self._vector_columns() if name not in column_names]
         if missing:
@@ -231,7 +249,11 @@ class Gate:
             raise NotFitted("this gate has not learned yet: gate = Gate.fit(pool), then pool.map(gate, batched=True)")
         read = rows.read(batch, side=self.side)
         turns = Turns.of(read)
-        models = _Models(self) if self._models is None else self._models.continued()
+        if self._models is None:  # loaded, or come from another process
+            if self.learned.encoder is not None and self._embed is not None:
+                self.learned.encoder.check(self._embed, type(self).__name__)
+            self._models = self._made_models()
+        models = self._models.continued()
         models.learn_columns(turns, batch, read)
         sound: list[float | None] = [None] * len(read)
         reason: list[str | None] = [None] * len(read)
@@ -256,7 +278,8 @@ class Gate:
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        temporary.write_bytes(to_bytes(self.learned, embedder=self._embed, lm=self._lm, side=self.side, seed=self.seed))
+        kept = {"side": self.side, "seed": self.seed, "learn_from": self.learn_from}
+        temporary.write_bytes(to_bytes(self.learned, embedder=self._embed, lm=self._lm, **kept))
         temporary.replace(target)
 
     @classmethod
@@ -265,13 +288,16 @@ class Gate:
 
         Args:
             path: the file.
-            **chosen: options that say where vectors are: `embedder`, `embedding`, `response_embedding`; and `side`.
+            **chosen: another place of the same models, and where their columns are: `embedder`, `lm`, `embedding`,
+                `response_embedding`; and `side`. Another embedder than it learned with is refused when it is used.
 
         Raises:
-            FileNotFoundError: no such file.
+            FileNotFoundError, IsADirectoryError: no such file, or a folder.
+            TypeError: an option of the learning, which is done.
             ValueError: the file is no gate.
         """
-        learned, kept = from_bytes(Path(path).read_bytes(), os.fspath(path))
+        check_loading("Gate", path, chosen, LOADING)
+        learned, kept = from_bytes(saved(path, "Gate"), os.fspath(path))
         for name in ("embedder", "lm"):
             if name in chosen and (chosen[name] is None) != (kept[name] is None):
                 raise ValueError(
@@ -279,7 +305,7 @@ class Gate:
                     f"{'' if kept[name] is None else repr(kept[name].model)}, and {name}={chosen[name]!r} was given; "
                     "leave it out, or fit another gate"
                 )
-        _need_trees()
+        need_trees()
         gate = cls(**{**kept, **chosen})
         gate.learned = learned
         return gate
@@ -310,51 +336,20 @@ class Gate:
     def _lm(self) -> CausalLM | None:
         return CausalLM(self.lm, columns=LM_COLUMNS) if isinstance(self.lm, str) else self.lm
 
+    def _made_models(self) -> Models:
+        vectors = None if self._embed is None else Vectors(self._embed, self.embedding, self.response_embedding)
+        return Models(vectors, None if self._lm is None else Likelihoods(self._lm, self._prefix))
+
     def _vector_columns(self) -> list[str]:
         return [name for name in (self.embedding, self.response_embedding) if name is not None]
 
 
-class _Models:
-    """The models of a gate and what they have said so far."""
-
-    def __init__(self, gate: Gate) -> None:
-        self.vectors = None if gate._embed is None else Vectors(gate._embed, gate.embedding, gate.response_embedding)
-        self.likelihoods = None if gate._lm is None else Likelihoods(gate._lm, gate._prefix)
-
-    def learn_columns(self, turns: Turns, batch: Mapping[str, Sequence[Any]], read: Sequence[rows.Row]) -> None:
-        """Take what they said of these rows from the columns that hold it."""
-        if self.vectors is not None:
-            self.vectors.learn_columns(turns, batch)
-        if self.likelihoods is not None:
-            self.likelihoods.learn_columns(turns, batch, read)
-
-    def of_turns(self, turns: Turns) -> _Models:
-        """The same, with what they said of these turns alone."""
-        made = copy(self)
-        if self.vectors is not None:
-            made.vectors, known = copy(self.vectors), self.vectors.known
-            made.vectors.known = {t: known[t] for t in (*turns.instructions, *turns.responses) if t in known}
-        if self.likelihoods is not None:
-            made.likelihoods, said = copy(self.likelihoods), self.likelihoods.known
-            pairs = zip(turns.instructions, turns.responses, strict=True)
-            made.likelihoods.known = {pair: said[pair] for pair in pairs if pair in said}
-        return made
-
-    def continued(self) -> _Models:
-        """The same for a batch: what they say of it is forgotten after it."""
-        made = copy(self)
-        if self.vectors is not None:
-            made.vectors = copy(self.vectors)
-            made.vectors.known = ChainMap({}, self.vectors.known)
-        if self.likelihoods is not None:
-            made.likelihoods = copy(self.likelihoods)
-            made.likelihoods.known = ChainMap({}, self.likelihoods.known)
-        return made
-
-    def measured(self, turns: Turns) -> Measured:
-        """The numbers of some turns."""
-        likelihoods = None if self.likelihoods is None else self.likelihoods.of(turns)
-        return Measured.of(turns, None if self.vectors is None else self.vectors.of(turns), likelihoods)
+def _about_common(common: Sequence[tuple[str, int]]) -> str:
+    listed = ", ".join(f"“{answer}” to {n:,} different instructions" for answer, n in common)
+    return (
+        f"answers that are given often: {listed}. The gate takes such an answer for the pool's own, whatever it says; "
+        "where it is no answer, leave its rows out before the gate learns, with pool.filter or where="
+    )
 
 
 def _auc(sound: npt.NDArray[np.float64], broken: npt.NDArray[np.float64]) -> float:
@@ -362,7 +357,3 @@ def _auc(sound: npt.NDArray[np.float64], broken: npt.NDArray[np.float64]) -> flo
     order = np.sort(broken)
     below, upto = np.searchsorted(order, sound, "left"), np.searchsorted(order, sound, "right")
     return float((below + upto).mean() / 2 / len(broken))
-
-
-def _need_trees() -> None:
-    need("lightgbm", "the gate", extra="gate")
