@@ -34,7 +34,7 @@ def check_model(option: str, value: Any, kind: type) -> None:
         )
 
 
-def whole(option: str, value: Any, *, least: int, why: str = "") -> int:
+def whole(option: str, value: Any, *, least: int, rule: str | None = None) -> int:
     """A whole number, of any integer type, as an int.
 
     >>> whole("seed", -1, least=0)
@@ -42,9 +42,11 @@ def whole(option: str, value: Any, *, least: int, why: str = "") -> int:
     ValueError: seed=-1; it is a whole number, 0 or more
     """
     number = value.__index__() if hasattr(value, "__index__") and not isinstance(value, bool) else None
-    if number is None or number < least:
-        wrong = TypeError if number is None else ValueError
-        raise wrong(f"{option}={value!r}; it is a whole number, {least:,} or more{why}")
+    form = f"it is a whole number, {least:,} or more"
+    if number is None:
+        raise TypeError(f"{option}={value!r}; {form}")
+    if number < least:
+        raise ValueError(f"{option}={value!r}; {rule or form}")
     return int(number)
 
 

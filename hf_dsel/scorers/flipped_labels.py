@@ -82,7 +82,8 @@ class FlippedLabels:
     def __post_init__(self) -> None:
         check_model("embedder", self.embedder, Embed)
         self.seed = whole("seed", self.seed, least=0)
-        self.learn_from = whole("learn_from", self.learn_from, least=FEWEST, why=" pairs: it learns from no fewer")
+        rule = f"it learns from at least {FEWEST} pairs"
+        self.learn_from = whole("learn_from", self.learn_from, least=FEWEST, rule=rule)
 
     @classmethod
     def fit(cls, dataset: Dataset, **chosen: Any) -> Self:

@@ -113,7 +113,8 @@ class Gate:
         check_model("embedder", self.embedder, Embed)
         check_model("lm", self.lm, CausalLM)
         self.seed = whole("seed", self.seed, least=0)
-        self.learn_from = whole("learn_from", self.learn_from, least=FEWEST, why=" rows: the gate learns from no fewer")
+        rule = f"the gate learns from at least {FEWEST} rows"
+        self.learn_from = whole("learn_from", self.learn_from, least=FEWEST, rule=rule)
         if not isinstance(self.corruptions, Sequence) or not all(map(callable, self.corruptions)):
             raise TypeError(
                 f"corruptions={self.corruptions!r}; they are functions, such as hf_dsel.corruptions.CORRUPTIONS"
@@ -152,7 +153,7 @@ class Gate:
         answered = len(np.unique(turns.row[said]))
         different = len({(turns.instructions[j], turns.responses[j]) for j in said})
         if min(answered, different) < FEWEST:
-            there = f"{answered:,} of {drawn_from(len(at), len(dataset))}"
+            there = f"{answered:,} of {drawn_from(len(at), len(dataset)).removesuffix(' rows')}"
             there += f", {different:,} different" if different < answered else ""
             more = f"Give a larger learn_from= than {self.learn_from:,}" if len(at) < len(dataset) else (
                 "Fit it on a larger pool of the same kind, Gate.fit(larger)")  # fmt: skip
