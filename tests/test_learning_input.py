@@ -114,9 +114,7 @@ def test_too_few_of_the_rows_that_were_drawn():
     with pytest.raises(TooLittle, match=r"here are 150 of 700\. Fit it on a larger pool of the same kind"):
         Gate.fit(Dataset.from_list(answered), embedder=None)
     yes = Dataset.from_list([row | {"output": "yes"} for row in clean(400)])
-    with pytest.raises(
-        TooLittle, match="the 310 answered ones of 310 rows drawn from 400 have only 1 different answer"
-    ):
+    with pytest.raises(TooLittle, match="the 310 answered rows among 310 rows drawn from 400 have only 1 different"):
         Gate.fit(yes, embedder=None, learn_from=310)
     pairs = Dataset.from_list(test_flipped_labels.clean(100) * 8)
     with pytest.raises(TooLittle, match=r"here are \d+ in 310 rows drawn from 800\."):
