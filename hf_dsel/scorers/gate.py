@@ -164,8 +164,8 @@ class Gate:
         if (answers := len(set(turns.responses))) < FEWEST_ANSWERS:
             here = f"among {drawn_from(len(at), len(dataset))}" if len(at) < len(dataset) else "here"
             raise TooLittle(
-                f"the {answered:,} answered rows {here} have only {answers} different answers, and the gate learns from "
-                f"at least {FEWEST_ANSWERS}: among so few it cannot tell a wrong one. Go without a gate."
+                f"the {answered:,} answered rows {here} have only {answers} different answers, and the gate learns "
+                f"from at least {FEWEST_ANSWERS}: among so few it cannot tell a wrong one. Go without a gate."
             )
         say(f"the gate learns from {count(len(read), 'row')}")
         models = self._made_models()
