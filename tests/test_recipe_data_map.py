@@ -94,7 +94,7 @@ def test_pairs(place, tiny_qwen2, capsys):
     ("dynamics", "flags", "message"),
     [({"prob": "epoch"}, "", "x.yaml: dynamics: unknown key 'prob'; did you mean 'probe'"),
      (["epoch"], "", "must be true or a mapping such as {probe: epoch}"),
-     ({"learned_at": 3}, "", "x.yaml: dynamics: learned_at=3; it is above 0"),
+     ({"learned_at": 3}, "", "x.yaml: dynamics: learned_at=3; it is 'median', a number above 0"),
      ({"map": "yes"}, "", "map must be true or false, got 'yes'"),
      ({"probe_on": 3}, "", "probe_on must be a dataset or a list of row numbers, got 3"),
      (True, "--dynamics.probe often", "probe='often'; it is one of 'epoch', 'steps', None"),

@@ -16,7 +16,7 @@ from hf_dsel.training.course_columns import DROPPED, add_columns, reasons_unseen
 from hf_dsel.training.probing import Gradients, Probe
 from hf_dsel.training.recorder import Recorder
 from hf_dsel.training.records import Records
-from hf_dsel.training.trajectories import Course
+from hf_dsel.training.trajectories import Course, LearnedAt, threshold
 
 EITHER = "bind(trainer) and trainer.train() come first"
 
@@ -60,10 +60,11 @@ class TrainingDynamics:
     `dynamics/...`. FSDP and DeepSpeed are not tested.
 
     Args:
-        learned_at: the token accuracy, in (0, 1], from which a row counts as learned in an epoch. 1 is nearest to
-            Toneva et al., where a prediction is right or wrong: each token of the response is the most likely one,
-            which few rows reach in a few epochs. None compares the accuracies themselves, so that any fall is a
-            forgetting event (survey Eq. 48 as printed).
+        learned_at: the token accuracy, in (0, 1], from which a row counts as learned in an epoch. "median" is the
+            one that half of the rows reach in the end, whatever the length of the answers and the model; it goes to
+            the logs. 1 is nearest to Toneva et al., where a prediction is right or wrong: each token of the response
+            is the most likely one, which long answers never reach. None compares the accuracies themselves, so that
+            any fall is a forgetting event (survey Eq. 48 as printed).
         probe: an extra pass without gradients over `probe_on`, before the training and after each "epoch", or each
             `probe_every` "steps"; it measures all rows with the same weights. Columns `probe_...`.
         probe_every: steps between two probes, with probe="steps".
@@ -79,16 +80,16 @@ class TrainingDynamics:
 
     Source: Dataset Cartography (arXiv 2009.10795), Toneva et al. (1812.05159), the data selection survey (2402.05123)
         Eqs. 10, 48, 54.
-    Differs: Toneva et al. classify; a response is learned by its token accuracy, at half of the tokens unless
-        `learned_at` says otherwise.
+    Differs: Toneva et al. classify; a response is learned by its token accuracy, from the median of the rows
+        on unless `learned_at` says otherwise.
 
     >>> TrainingDynamics(learned_at=2)
     Traceback (most recent call last):
-    ValueError: learned_at=2; it is above 0 and at most 1, or None
+    ValueError: learned_at=2; it is 'median', a number above 0 and at most 1, or None
     """
 
     _: KW_ONLY
-    learned_at: float | None = 0.5
+    learned_at: LearnedAt = "median"
     probe: Literal["epoch", "steps"] | None = None
     probe_every: int | None = None
     probe_on: Dataset | Sequence[int] | None = None
@@ -98,8 +99,8 @@ class TrainingDynamics:
 
     def __post_init__(self) -> None:
         tau = self.learned_at
-        if tau is not None and not (isinstance(tau, int | float) and 0 < tau <= 1):
-            raise ValueError(f"learned_at={tau!r}; it is above 0 and at most 1, or None")
+        if tau not in (None, "median") and not (isinstance(tau, int | float) and 0 < tau <= 1):
+            raise ValueError(f"learned_at={tau!r}; it is 'median', a number above 0 and at most 1, or None")
         check_choice("probe", self.probe, ("epoch", "steps", None))
         check_choice("gradients", self.gradients, ("last_layer", "trainable", None))
         for name, least, needed in (("probe_every", 1, self.probe == "steps"), ("pack_to", 2, False)):
@@ -206,7 +207,7 @@ class TrainingDynamics:
         seen = records.trajectories(numbers)
         times_seen = (~np.isnan(next(iter(seen.values())))).sum(1)
         if "loss" in seen:
-            return trajectories.of_answers(seen, self.learned_at), times_seen
+            return trajectories.of_answers(seen, threshold(records, self.learned_at)), times_seen
         return trajectories.of_pairs(seen), times_seen
 
 

@@ -15,6 +15,7 @@ from hf_dsel.opening import open_dataset
 from hf_dsel.progress import say
 from hf_dsel.selection_block import BadConfig, refuse_unknown
 from hf_dsel.training.dynamics import TrainingDynamics
+from hf_dsel.training.trajectories import LearnedAt
 from hf_dsel.trl_format import to_trl
 
 FOLDER = "dynamics"
@@ -30,7 +31,7 @@ class DynamicsBlock:
         map: draw the data map, for which matplotlib is needed.
     """
 
-    learned_at: float | None = 0.5
+    learned_at: LearnedAt = "median"
     probe: str | None = None
     probe_every: int | None = None
     probe_on: Any = None

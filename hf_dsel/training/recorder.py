@@ -24,6 +24,7 @@ from hf_dsel.training.probing import Probe
 from hf_dsel.training.records import Records
 from hf_dsel.training.row_numbers import ROW, Numbering, RowCollator, fingerprint
 from hf_dsel.training.summaries import of_pass
+from hf_dsel.training.trajectories import LearnedAt
 
 FILE = "hf_dsel_dynamics.npz"
 WHOLE = 1e-6  # how near to a whole number an epoch's fraction is one
@@ -42,7 +43,7 @@ class Recorder:
     """
 
     trainer: Any
-    learned_at: float | None
+    learned_at: LearnedAt
     pack_to: int | None
     probe: Probe | None
     kind: recordable.Kind = field(init=False)

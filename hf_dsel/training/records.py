@@ -102,6 +102,15 @@ class Records:
                 found[name][there, at] = values[place[there], j]
         return found
 
+    def last(self, name: str) -> FloatArray:
+        """A number of each row that was seen, from the last pass that saw it."""
+        size = max((int(rows[-1]) + 1 for rows, _ in self.passes.values() if len(rows)), default=0)
+        found = np.full(size, np.nan, np.float32)
+        for at in sorted(self.passes):
+            rows, values = self.passes[at]
+            found[rows] = values[:, self.numbers.index(name)]
+        return found[~np.isnan(found)]
+
     def arrays(self, prefix: str) -> dict[str, npt.NDArray[Any]]:
         """Everything that is settled, as named arrays."""
         found: dict[str, npt.NDArray[Any]] = {}

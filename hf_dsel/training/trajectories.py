@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from hf_dsel.training.records import Records
+
 FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
+LearnedAt = float | Literal["median"] | None
 SEEN_ONCE = "seen once; this compares two"
 NEVER = "never learned"
 
@@ -134,6 +137,17 @@ def learning_events(accuracy: FloatArray, learned_at: float | None) -> dict[str,
         "first_learned": Course(first, ever, NEVER),
         "unforgettable": _twice(ever & (falls == 0), there),
     }
+
+
+def threshold(records: Records, learned_at: LearnedAt) -> float | None:
+    """The token accuracy from which a row is learned: a number as it is, None as it is.
+
+    "median" is what half of the rows reach in the last pass that saw them; None where no row was seen.
+    """
+    if learned_at != "median":
+        return learned_at
+    last = records.last("accuracy")
+    return float(np.median(last)) if len(last) else None
 
 
 def learned(accuracy: FloatArray, learned_at: float | None) -> FloatArray:

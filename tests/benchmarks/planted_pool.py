@@ -34,7 +34,7 @@ from trl import SFTConfig, SFTTrainer
 
 import hf_dsel
 from hf_dsel.training.row_numbers import ROW
-from hf_dsel.training.trajectories import learning_events
+from hf_dsel.training.trajectories import learning_events, threshold
 from tests.benchmarks.labels import ALPACA, auc
 from tests.benchmarks.table import show
 
@@ -42,7 +42,7 @@ SHUFFLED, COPIED, DROPPED = 0.2, 0.1, 0.2
 COLUMNS = (
     "loss_first", "loss_mean", "loss_last", "loss_drop", "confidence", "variability", "correctness", "el2n", "entropy",
 )  # fmt: skip
-THRESHOLDS = (0.5, 0.75, 0.9, 1.0, None)  # of token accuracy, from which a row counts as learned
+THRESHOLDS = ("median", 0.5, 0.75, 0.9, 1.0, None)  # of token accuracy, from which a row counts as learned
 KINDS = ("untouched", "shuffled", "twice")
 ARMS = {"none": "none", "confidence": "lowest confidence", "random": "random rows", "shuffled": "the shuffled rows"}
 SETTINGS = ("rows", "epochs", "model", "held_out", "chars", "batch_size", "learning_rate")
@@ -106,9 +106,10 @@ def as_numbers(pool: Dataset, dynamics: Any) -> pd.DataFrame:
     found = pool.to_pandas().rename(columns=lambda name: name.removeprefix("dynamics_"))
     found["loss_first"] = found["loss_last"] + found["loss_drop"]
     found["length"] = found["completion"].str.len()
-    accuracy = dynamics._recorder.records.trajectories(np.arange(len(pool)))["accuracy"]
+    records = dynamics._recorder.records
+    accuracy = records.trajectories(np.arange(len(pool)))["accuracy"]
     for at in THRESHOLDS:
-        events = learning_events(accuracy, at)
+        events = learning_events(accuracy, threshold(records, at))
         for name, column in (("forgetting_score", "score"), ("forgetting", "events"), ("first_learned", "first")):
             found[f"{column} {at}"] = np.where(events[name].valid, events[name].values.astype(float), np.nan)
         found[f"never {at}"] = (~events["first_learned"].valid).astype(float)
@@ -119,7 +120,7 @@ def signs() -> dict[str, str]:
     """The columns of `as_numbers` that are tried as signs of a fault, and what they are called."""
     names = {"length": "response length, characters"} | {name: name for name in COLUMNS}
     for at in THRESHOLDS:
-        what = "any fall" if at is None else f"learned at {at:g}"
+        what = "any fall" if at is None else f"learned at {at}"
         names |= {f"score {at}": f"forgetting_score, {what}", f"events {at}": f"forgetting (events), {what}",
                   f"never {at}": f"never learned, {what}", f"first {at}": f"first_learned, {what}"}  # fmt: skip
     return names

@@ -276,8 +276,24 @@ def test_the_logs_hold_a_summary_of_each_epoch(plain):
     for e, log in enumerate(logs):
         assert log["dynamics/loss"] == pytest.approx(found["loss"][:, e].mean(), rel=1e-6)
         assert log["dynamics/rows"] == 16
-    was, now = (found["accuracy"][:, e] >= 0.5 for e in (0, 1))
-    assert logs[1]["dynamics/forgotten"] == (was & ~now).sum()
+        assert log["dynamics/learned_at"] == np.median(found["accuracy"][:, e])
+        if e:  # by the median as it is then
+            was, now = (found["accuracy"][:, p] >= log["dynamics/learned_at"] for p in (e - 1, e))
+            assert log["dynamics/forgotten"] == (was & ~now).sum()
+
+
+def test_learned_is_what_half_of_the_rows_reach_in_the_end(plain):
+    """Of all rows that were trained on, also where the columns go to a part of them."""
+    found, _, _ = plain
+    pool = tiny_pool().add_column(ROW, list(range(16)))
+    trainer = sft(pool)
+    dynamics = TrainingDynamics().bind(trainer)
+    trainer.train()
+    learned = found["accuracy"] >= np.median(found["accuracy"][:, 2])
+    some = [9, 3, 4]
+    first = dynamics.add_to(pool.select(some))["dynamics_first_learned"][:]
+    assert first == [int(learned[i].argmax()) + 1 if learned[i].any() else None for i in some]
+    assert None in dynamics.add_to(pool)["dynamics_first_learned"][:]
 
 
 def test_evaluation_is_not_recorded():
@@ -345,7 +361,8 @@ def test_other_trainers_and_second_binds_are_refused():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"learned_at": 0}, "learned_at=0; it is above 0"), ({"probe": "often"}, "'epoch', 'steps', None"),
+    [({"learned_at": 0}, "learned_at=0; it is 'median', a number above 0"),
+     ({"probe": "often"}, "'epoch', 'steps', None"),
      ({"probe": "steps"}, "probe_every=None"), ({"probe_every": 3}, "goes with probe='steps'"),
      ({"gradients": "trainable"}, "gradients is for a probe"), ({"pack_to": 1}, "from 2 on"),
      ({"probe": "epoch", "gradients": "all"}, "'last_layer'")],

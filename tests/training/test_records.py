@@ -25,6 +25,8 @@ def check(records, slow):
     for (at, row), value in slow.items():
         assert [found["a"][row, at], found["b"][row, at]] == value
     assert (~np.isnan(found["a"])).sum() == len(slow)
+    last = {row: value[0] for (_, row), value in sorted(slow.items())}
+    assert sorted(records.last("a")) == sorted(last.values())
 
 
 @given(st.lists(VISIT, max_size=8), st.lists(VISIT, max_size=8))

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hf_dsel.training.trajectories import learned, learning_events, of_answers, of_pairs
+from hf_dsel.training.records import Records
+from hf_dsel.training.trajectories import learned, learning_events, of_answers, of_pairs, threshold
 
 PASS = st.one_of(st.none(), st.tuples(st.floats(0, 9), st.floats(0, 1), st.floats(-5, 5)))
 TABLE = st.integers(1, 5).flatmap(lambda e: st.lists(st.lists(PASS, min_size=e, max_size=e), min_size=1, max_size=6))
@@ -126,6 +127,15 @@ def test_the_paper_keeps_the_most_forgotten_and_drops_the_unforgettable():
     assert found["forgetting_score"].values.tolist() == [4, 2, 1, 0, 0]
     assert found["forgetting"].valid.tolist() == [False, True, True, True, True]
     assert found["unforgettable"].values.tolist() == [False, False, False, True, True]
+
+
+def test_the_median_is_over_the_last_pass_of_each_row():
+    rows, passes = np.arange(3), {0: [0.1, 0.2, 0.3], 2: [0.5, 0.7]}
+    tables = {at: (rows[: len(a)], np.array([a], np.float32).T) for at, a in passes.items()}
+    records = Records(("accuracy",), tables)  # row 2 was seen in the first pass alone
+    assert threshold(records, "median") == np.float32(0.5)
+    assert threshold(records, 0.9) == 0.9 and threshold(records, None) is None
+    assert threshold(Records(("accuracy",)), "median") is None
 
 
 def test_no_pass_at_all():
