@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -19,6 +20,11 @@ from hf_dsel.ops.text_statistics import Texts, overlap, text_statistics
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 NO_RESPONSE, ALIKE = "no response", "both answers are the same"
+ANSWERS = re.compile(  # what says that an answer follows: "Assistant:" and the like on a line of its own, or a token
+    r"(?:^|\n)[^\w\n]*(?:assistant|response|answer|output|model|bot|gpt|ai|a)(?=[ \t]*(?:[:>|]|\n|$))"
+    r"|<\|(?:(?:im_start|start_header_id)\|>)?assistant|\[/INST\]",
+    re.IGNORECASE,
+)
 
 
 def flipped(pair: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,13 +38,27 @@ def flipped(pair: Mapping[str, Any]) -> dict[str, Any]:
     return {**pair, "chosen": pair["rejected"], "rejected": pair["chosen"]}
 
 
+def implicit_strings(batch: Mapping[str, Sequence[Any]]) -> list[bool]:
+    """For each row whether it is a pair of two strings that begin with their prompt: no prompt is given besides.
+
+    >>> implicit_strings({"chosen": ["1? yes", "yes"], "rejected": ["1? no", "no"], "prompt": [None, "1?"]})
+    [True, False]
+    """
+    if not {"chosen", "rejected"} <= set(batch):
+        return [False] * len(next(iter(batch.values()), ()))
+    prompts = batch["prompt"] if "prompt" in batch else [None] * len(batch["chosen"])
+    sides = zip(batch["chosen"], batch["rejected"], prompts, strict=True)
+    return [isinstance(one, str) and isinstance(two, str) and prompt is None for one, two, prompt in sides]
+
+
 @dataclass(frozen=True, eq=False)
 class Pairs:
     """The pairs of some rows that have two different answers, one after another.
 
     `row`: int64 (pairs,), the row of each. `before`: all that is said before the answers; `asked`: the last question in
     it; `chosen`, `rejected`: the answers, those of several turns one below the other. `problems`: row → why it has no
-    pair here.
+    pair here. `prompts`: what pairs with one prompt have in common: `before`; where that is what two strings share from the
+    start, and so may hold the first words of both answers, what comes before the last "Assistant:" or the like.
     """
 
     row: npt.NDArray[np.int64]
@@ -47,6 +67,7 @@ class Pairs:
     chosen: list[str]
     rejected: list[str]
     problems: dict[int, str]
+    prompts: list[str]
 
     @classmethod
     def of(cls, batch: Mapping[str, Sequence[Any]]) -> Pairs:
@@ -58,6 +79,7 @@ class Pairs:
         at: list[int] = []
         said: list[tuple[str, ...]] = []
         problems: dict[int, str] = {}
+        strings = implicit_strings(batch)
         for i, sides in enumerate(zip(rows.read(batch, side="chosen"), rows.read(batch, side="rejected"), strict=True)):
             answers = [[turn.response for turn in side.turns if turn.response is not None] for side in sides]
             if not all(answers):
@@ -69,9 +91,11 @@ class Pairs:
                 shared = tuple(one for one, _ in takewhile(lambda two: two[0] == two[1], both))
                 before = json.dumps([[m.role, m.content] for m in shared], ensure_ascii=False)
                 at.append(i)
-                said.append((before, rows.Turn(shared, None).instruction, *("\n".join(texts) for texts in answers)))
-        before_all, asked, chosen, rejected = ([texts[k] for texts in said] for k in range(4))
-        return cls(np.asarray(at, np.int64), before_all, asked, chosen, rejected, problems)
+                asked = rows.Turn(shared, None).instruction
+                prompt = _asked_in(asked) if strings[i] and asked else before
+                said.append((before, asked, *("\n".join(texts) for texts in answers), prompt))
+        before_all, asked_all, chosen, rejected, prompts = ([texts[k] for texts in said] for k in range(5))
+        return cls(np.asarray(at, np.int64), before_all, asked_all, chosen, rejected, problems, prompts)
 
     def __len__(self) -> int:
         """How many pairs."""
@@ -93,10 +117,20 @@ class Pairs:
         """
         found = np.empty(len(self), np.int64)
         for j, (before, one, two) in enumerate(zip(self.before, self.chosen, self.rejected, strict=True)):
-            said = [before] if by_prompt and before != "[]" else [before, *sorted((one, two))]
+            said = [self.prompts[j]] if by_prompt and before != "[]" else [before, *sorted((one, two))]
             text = json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
             found[j] = int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % n
         return found
+
+
+def _asked_in(shared: str) -> str:
+    """The text up to where the last answer is announced; all of it where none is.
+
+    >>> _asked_in("Human: Why?\\n\\nAssistant: It is")
+    'Human: Why?'
+    """
+    starts = [found.start() for found in ANSWERS.finditer(shared)]
+    return shared[: starts[-1]].rstrip() if starts else shared
 
 
 @dataclass(frozen=True, eq=False)

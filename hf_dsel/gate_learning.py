@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from hf_dsel import rows
 from hf_dsel.corruptions import Corruption, Messages
 from hf_dsel.encoder_memory import EncoderMemory
+from hf_dsel.flipped_pairs import implicit_strings
 from hf_dsel.gate_turns import Acquaintance, Measured, Turns, common_answers
 from hf_dsel.junk_share import JunkKinds, junk_kinds
 
@@ -46,12 +47,23 @@ class Judge:
         return found.reshape(len(turns.fixed), -1)[:, 1:] - found.reshape(len(turns.fixed), -1)[:, :1]
 
 
-def part_of(row: rows.Row) -> int:
-    """The part, 0 to 2 · FOLDS − 1, by a row's first turn: copies of it are there too. Its fold: part mod FOLDS."""
+def part_of(row: rows.Row, *, in_one: bool = False) -> int:
+    """The part, 0 to 2 · FOLDS − 1, by a row's first turn: copies of it are there too. Its fold: part mod FOLDS.
+
+    `in_one`: prompt and answer were one text, which a pair's other side divides; copies beside another are there too.
+    """
     first = row.turns[0] if row.turns else None  # so that a conversation and its beginning are in one part
-    said = [[m.role, m.content] for m in first.prompt] + [first.response] if first else ""
+    said: Any = [[m.role, m.content] for m in first.prompt] + [first.response] if first else ""
+    if first and in_one:
+        said = "".join("".join([*(m.content for m in first.prompt), first.response or ""]).split())
     text = json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") % (2 * FOLDS)
+
+
+def parts_of(read: Sequence[rows.Row], batch: Mapping[str, Sequence[Any]]) -> Ints:
+    """The part of each row of a batch, which `read` holds."""
+    in_one = implicit_strings(batch)
+    return np.asarray([part_of(row, in_one=one) for row, one in zip(read, in_one, strict=True)], np.int64)
 
 
 def _seen(judge: int) -> tuple[list[int], list[int]]:
@@ -86,20 +98,20 @@ class Learned:
 
 def learn(
     read: Sequence[rows.Row],
+    parts: Ints,
     corruptions: Sequence[Corruption],
     measure: Callable[[Turns], Measured],
     *,
     seed: int,
     say: Callable[[str], None] = lambda _: None,
 ) -> Learned:
-    """Cross-fitted judges of some rows.
+    """Cross-fitted judges of some rows, whose `parts` say which of them see which rows.
 
     Each judge learns from a third of the rows what is usual, and from another third to tell rows from corrupted copies.
     The pool's rows are taken for sound, though some are junk; `junk_share` corrects for it afterwards. Leaving out the
     least sound rows and learning again gave worse probabilities where it was compared: with embeddings, on pools with
     30 % planted junk.
     """
-    parts = np.asarray([part_of(row) for row in read], np.int64)
     turns = Turns.of(read)
     say(f"measuring {len(turns):,} turns")
     own = measure(turns)

@@ -150,6 +150,42 @@ def test_copies_mirrors_and_pairs_of_one_prompt_are_in_one_part():
     assert set(empty.parts(FOLDS, by_prompt=True)) == set(range(FOLDS))
 
 
+@pytest.mark.parametrize(
+    "form",
+    [
+        "\n\nHuman: {}\n\nAssistant: {}",
+        "### Instruction:\n{}\n\n### Response:\n{}",
+        "Q: {}\nA: {}",
+        "[INST] {} [/INST] {}",
+        "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n{}",
+        "<|start_header_id|>user<|end_header_id|>\n\n{}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n{}",
+        "<|user|>\n{}\n<|assistant|>\n{}",
+    ],
+)
+def test_pairs_of_strings_with_one_prompt_are_in_one_part(form):
+    """Both answers may begin with the same words, which the strings share as they share the prompt."""
+    asked = [f"Why is {i} so?" for i in range(100)] * 3
+    answers = [("Yes.", "No."), ("I think so.", "I think not."), ("The answer: yes", "The answer: no")]
+    sides = [[form.format(q, answers[i // 100][k]) for i, q in enumerate(asked)] for k in range(2)]
+    pairs = Pairs.of({"chosen": sides[0], "rejected": sides[1]})
+    assert len(set(pairs.before)) > 100 == len(set(pairs.prompts))
+    parts = pairs.parts(FOLDS, by_prompt=True)
+    assert (parts[:100] == parts[100:200]).all() and (parts[:100] == parts[200:]).all()
+    assert set(parts) == set(range(FOLDS))
+    mirrored = Pairs.of({"chosen": sides[1], "rejected": sides[0]})
+    assert (mirrored.parts(FOLDS, by_prompt=True) == parts).all()
+
+
+def test_what_is_no_pair_of_strings_keeps_its_parts():
+    talk = [[{"role": "user", "content": "A: why?\nAnswer: "}, {"role": "assistant", "content": t}] for t in "xy"]
+    for batch in ({"chosen": talk[:1], "rejected": talk[1:]},
+                  {"prompt": ["A: why?\nAnswer: "], "chosen": ["a: x"], "rejected": ["a: y"]}):  # fmt: skip
+        pairs = Pairs.of(batch)
+        assert pairs.prompts == pairs.before and "Answer" in pairs.before[0]
+    unmarked = Pairs.of({"chosen": ["Why? It is so"], "rejected": ["Why? It is not"]})
+    assert unmarked.prompts == ["Why? It is"]  # nothing says where the answers begin
+
+
 def test_nobody_judges_what_he_has_seen():
     """Random labels of pairs that come three times each: who had seen a copy would know them."""
     rng = np.random.default_rng(0)

@@ -115,7 +115,7 @@ class FlippedLabels:
                 f"flips = hf_dsel.FlippedLabels.fit(larger), and add the column: pairs.map(flips, batched=True)."
             )
         made = replace(self)
-        by_prompt = len(set(pairs.before)) >= FEWEST
+        by_prompt = len(set(pairs.prompts)) >= FEWEST
         learned = learn_order(pairs, self._vectors(pairs), by_prompt=by_prompt, say=say)
         made.learned = replace(learned, encoder=None if self._embed is None else EncoderMemory.of(self._embed))
         made._recognised = True

@@ -18,7 +18,7 @@ from hf_dsel import rows
 from hf_dsel.corruptions import CORRUPTIONS, Corruption
 from hf_dsel.encoder_memory import EncoderMemory
 from hf_dsel.gate_file import from_bytes, to_bytes
-from hf_dsel.gate_learning import Learned, cross_scores, learn, part_of, told
+from hf_dsel.gate_learning import Learned, cross_scores, learn, parts_of, told
 from hf_dsel.gate_models import LM_COLUMNS, Likelihoods, Models, Vectors
 from hf_dsel.gate_turns import Turns
 from hf_dsel.learning_input import check_loading, check_model, check_pool, drawn_from, need_trees, saved, whole
@@ -172,7 +172,7 @@ class Gate:
         models.learn_columns(turns, batch, read)
         if models.vectors is not None:
             models.vectors.check_known(turns)
-        learned = learn(read, self.corruptions, models.measured, seed=self.seed, say=say)
+        learned = learn(read, parts_of(read, batch), self.corruptions, models.measured, seed=self.seed, say=say)
         encoder = None if self._embed is None else EncoderMemory.of(self._embed)
         made = replace(self)
         made.learned, made._models = replace(learned, encoder=encoder), models.of_turns(turns)
@@ -262,7 +262,7 @@ class Gate:
         for i, problem in turns.problems.items():
             status[i] = problem
         if len(turns):
-            parts = np.asarray([part_of(row) for row in read], np.int64)[turns.row]
+            parts = parts_of(read, batch)[turns.row]
             scores = cross_scores(self.learned.judges, models.measured(turns), turns, parts)
             found, kinds = self.learned.junk.sound(scores), self.learned.junk.kind(scores)
             for j in np.lexsort((-told(scores), -found)):  # the least sound turn comes last and stays

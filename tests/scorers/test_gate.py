@@ -9,7 +9,7 @@ from datasets import Dataset
 import hf_dsel
 from hf_dsel import Gate
 from hf_dsel.corruptions import CORRUPTIONS, cut_short, other_answer, placeholder, similar_answer, words_shuffled
-from hf_dsel.gate_learning import FOLDS, _seen, part_of
+from hf_dsel.gate_learning import FOLDS, _seen, part_of, parts_of
 from hf_dsel.rows import read
 from hf_dsel.scorers.gate import NotFitted, TooLittle
 
@@ -264,6 +264,24 @@ def test_a_conversation_and_its_beginning_are_in_one_part():
     talk = [{"role": role, "content": f"{role} {i}"} for i in range(8) for role in ("user", "assistant")]
     parts = {part_of(row) for row in read({"messages": [talk[:n] for n in range(2, 17, 2)]})}
     assert len(parts) == 1
+
+
+def test_a_chosen_text_is_in_one_part_whatever_it_is_compared_with():
+    """Two strings are divided where they begin to differ, so the other one moves the border of the prompt."""
+    asked = [f"Human: Why {i}?\n\nAssistant: " for i in range(60)]
+    sides = ["Because it is so. ", "Because not.", "Because it is not."]
+    text = {"chosen": [q + sides[0] for q in asked] * 2, "rejected": [q + s for s in sides[1:] for q in asked]}
+    rows = read(text)
+    assert rows[0].turns[0].response != rows[60].turns[0].response  # the border moved
+    parts = parts_of(rows, text)
+    assert (parts[:60] == parts[60:]).all() and set(parts) == set(range(2 * FOLDS))
+    with_prompt = {"prompt": asked * 2, "chosen": [sides[0]] * 120, "rejected": [s for s in sides[1:] for _ in asked]}
+    assert parts_of(read(with_prompt), with_prompt).tolist() == [part_of(row) for row in read(with_prompt)]
+    lists = {name: [[{"role": "user", "content": "Why?"}, {"role": "assistant", "content": t}] for t in text[name]]
+             for name in text}  # fmt: skip
+    assert parts_of(read(lists), lists).tolist() == [part_of(row) for row in read(lists)]
+    plain = {"text": ["a", "b"]}
+    assert parts_of(read(plain), plain).tolist() == [part_of(row) for row in read(plain)]
 
 
 def test_what_is_borrowed_is_a_copy_and_nothing_is_similar_without_vectors():
