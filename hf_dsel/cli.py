@@ -37,6 +37,8 @@ from hf_dsel.strategies import strategy_names
 # Their text is for the user, in one line; any other error is a fault of a program and is shown whole.
 SHOWN = (ValueError, TypeError, LookupError, OSError, ModelNotLoaded, BudgetSpent, EndpointDown, MissingExtra)
 
+TEXTS = ("dataset", "name", "split", "revision", "out", "cache_dir")  # of a file's keys; YAML reads 1.10 as a number
+
 
 class UsageError(ValueError):
     """A command line that cannot be read."""
@@ -338,18 +340,21 @@ def _read(parser: _Parser, arguments: list[str], command: str, also_known: Seque
     for key in (a.dest for a in options if a.nargs == 0):
         if not isinstance(file.get(key, False), bool):
             raise BadConfig(f"{path}: {key} must be true or false, got {file[key]!r}")
+    for key in TEXTS:
+        if not isinstance(file.get(key), str | None):
+            raise BadConfig(f"{path}: {key} must be text, got {file[key]!r}; write it in quotes")
     if command in ("score", "select"):
         return merged(file, flags)  # which knows that k, fraction and max_tokens are one budget
-    file = {key: _number(found) for key, found in file.items()}
+    numbers = [a.dest for a in options if a.type is float]
+    file = {key: _number(found) if key in numbers else found for key, found in file.items()}
     if isinstance(file.get("training"), dict):
-        file["training"] = {key: _number(found) for key, found in file["training"].items()}
         flags["training"] = {**file["training"], **flags.get("training", {})}
     return {**file, **flags}
 
 
 def _number(found: Any) -> Any:
-    """A number where YAML reads a text: it wants a point in 2.0e-5, and people write 2e-5."""
-    return value(found) if isinstance(found, str) and isinstance(value(found), float) else found
+    """A number, also where it stands in quotes, as TRL reads it too."""
+    return value(found) if isinstance(found, str) and type(value(found)) in (int, float) else found
 
 
 def _number_or_true(text: str, *, what: str, flag: str) -> bool | float:

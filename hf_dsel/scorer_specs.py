@@ -15,6 +15,20 @@ import yaml
 from hf_dsel import scorers
 
 
+class Yaml(yaml.SafeLoader):
+    """YAML whose numbers may be 2e-5 and 1.5e3 as well, which YAML 1.1 reads as texts. What is in quotes is a text.
+
+    So is 123456e7, which is rather the beginning of a commit.
+    """
+
+
+Yaml.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(?:\d{1,3}[eE]\d{1,2}|\d+[eE][-+]\d+|(?:\d+\.\d*|\.\d+)[eE][-+]?\d+)$"),
+    list("-+.0123456789"),
+)
+
+
 class BadSpec(ValueError):
     """A scorer or an option that cannot be read or does not exist; the text names it and the nearest known one."""
 
@@ -53,15 +67,13 @@ def scorer_names() -> list[str]:
 
 
 def value(text: str) -> Any:
-    """A value from a command line, read as YAML; 1e-3 is a number here as well.
+    """A value from a command line, read as YAML.
 
-    >>> value("0.7"), value("[nll, ifd]"), value("1e-3"), value("word")
-    (0.7, ['nll', 'ifd'], 0.001, 'word')
+    >>> value("0.7"), value("[nll, 1e-3]"), value("1e-3"), value("word")
+    (0.7, ['nll', 0.001], 0.001, 'word')
     """
-    if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", text):
-        return float(text)
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, Yaml)
     except yaml.YAMLError:
         return text
 

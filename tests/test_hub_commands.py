@@ -151,6 +151,13 @@ def test_options_in_a_file(hub, folder, tmp_path):
     assert "license: apache-2.0" in hub.files("user/best")["README.md"].decode()
 
 
+def test_text_in_quotes_stays_text(hub, folder, tmp_path):
+    lines = ["folder: best", "repo: user/best", 'license: "1e1"', "pictures: false", "no_pool: true", 'message: "1.10"']
+    (tmp_path / "push.yaml").write_text("\n".join(lines))
+    assert main(["push", "--config", "push.yaml"]) == 0
+    assert "license_name: 1e1" in hub.files("user/best")["README.md"].decode()
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -38,5 +38,15 @@ def test_values_are_read_as_yaml_and_as_exponents():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [("5e-1", 0.5), ("1.5e3", 1500.0), (".5e1", 5.0), ("1E+3", 1000.0), ("[1e-3, a]", [1e-3, "a"]),
+     ("{a: 2e-5}", {"a": 2e-5}), ("'5e-1'", "5e-1"), ("12345e6", "12345e6"), ("98e1234567", "98e1234567"),
+     ("e5", "e5"), ("1e", "1e"), ("0x1e5", 485)],
+)  # fmt: skip
+def test_exponents_but_no_commits(text, read):
+    assert value(text) == read and type(value(text)) is type(read)
+
+
 def test_every_short_name_is_a_scorer():
     assert {"CausalLM", "Embed", "IFD", "Length", "NLL", "Perplexity"} <= set(scorer_names())
