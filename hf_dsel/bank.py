@@ -25,6 +25,7 @@ from hf_dsel.ops.representation import Preference
 from hf_dsel.progress import count, say
 from hf_dsel.scoring import score
 from hf_dsel.selecting import read_needed, with_columns
+from hf_dsel.shortage import reasons_to_read
 from hf_dsel.strategies import numbers, vectors
 from hf_dsel.strategies.pibe import Combine, refuse_constant
 
@@ -385,4 +386,4 @@ def _hashes(embeddings: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
 
 def _why_not(given: dict[str, Any]) -> str:
     parts = [f"{given['seen']:,} seen before"] if given["seen"] else []
-    return "; ".join(parts + [f"{n:,} left out: {why}" for why, n in given["left_out"].items()])
+    return "; ".join(parts + [f"{n:,} left out: {why}" for why, n in reasons_to_read(given["left_out"]).items()])

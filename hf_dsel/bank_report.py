@@ -12,6 +12,7 @@ from hf_dsel.bank_state import Round, Settings
 from hf_dsel.planning import size
 from hf_dsel.progress import count
 from hf_dsel.reporting import starts_of_prompts
+from hf_dsel.shortage import reasons_to_read
 
 ROUNDS = 12  # the last ones are shown
 MEASURED = ("score", "representation", "quality")
@@ -79,7 +80,9 @@ def rounds_table(rounds: Sequence[Round]) -> str:
         out = sum(r.left_out.values())
         numbers = (r.given, r.seen, out, r.candidates, r.entered, r.left, r.kept, r.kept + r.entered)
         body.append([str(r.number), r.source, *(f"{n:,}" for n in numbers)])
-    reasons = [f"round {r.number} left out {n:,}: {why}" for r in rounds for why, n in r.left_out.items()]
+    reasons = [
+        f"round {r.number} left out {n:,}: {why}" for r in rounds for why, n in reasons_to_read(r.left_out).items()
+    ]
     return "\n".join([table(head, body, left=("source",)), *reasons])
 
 

@@ -17,6 +17,7 @@ from hf_dsel.ops.carried_messages import Carried
 from hf_dsel.ops.representation import Preference
 from hf_dsel.ops.sketch import Sketch, check_bits
 from hf_dsel.progress import count
+from hf_dsel.shortage import reasons_to_read
 from hf_dsel.strategies.pibe import Combine, Pibe
 
 History = Literal["sketch", "paper", "repository"]
@@ -119,7 +120,7 @@ class Round:
         text = f"round {self.number}, {self.source}: {', '.join(parts)} ({self.seconds:.1f} s)"
         if self.seen:
             text += f"; {self.seen:,} seen before"
-        return text + "".join(f"; {n:,} left out: {why}" for why, n in self.left_out.items())
+        return text + "".join(f"; {n:,} left out: {why}" for why, n in reasons_to_read(self.left_out).items())
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from hf_dsel.evolution_plan import plan_evolution
 from hf_dsel.evolving import check_evolution
 from hf_dsel.evolving import evolve as evolve_dataset
 from hf_dsel.joined_scores import with_scores
+from hf_dsel.narrowing import foreseen_flips
 from hf_dsel.opening import open_dataset
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process, say
@@ -29,6 +30,7 @@ from hf_dsel.scorers.score_templates import SETTINGS_FILE
 from hf_dsel.scoring import score as score_dataset
 from hf_dsel.selection import Selection, is_terms
 from hf_dsel.selection_block import BadConfig, SelectionBlock
+from hf_dsel.shortage import reasons_to_read
 from hf_dsel.trl_format import to_trl
 
 DATA, RECORD = "train.parquet", "selection.json"
@@ -125,7 +127,8 @@ def _reasons(evolved: Dataset) -> str:
         variant if variant != "ok" else score
         for variant, score in zip(evolved["variant_status"][:], evolved["score_status"][:], strict=True)
     )
-    return "\n".join(f"  {n:,} x {reason}" for reason, n in reasons.most_common(6) if reason != "ok")
+    del reasons["ok"]
+    return "\n".join(f"  {n:,} x {reason}" for reason, n in reasons_to_read(dict(reasons.most_common()), 5).items())
 
 
 def train_scorer(options: dict[str, Any]) -> int:
@@ -161,10 +164,11 @@ def train_scorer(options: dict[str, Any]) -> int:
 def _show_plan(block: SelectionBlock, dataset: Dataset) -> None:
     """What `select` would compute, and what its rules would leave, as far as the columns are there."""
     budget: dict[str, Any] = {"k": block.k, "fraction": block.fraction, "max_tokens": block.max_tokens}
+    dataset, scorers, flips = foreseen_flips(dataset, block.all_scorers(dataset.column_names))
     left = rows_left(block, dataset)
-    planned = plan(dataset, block.rule, scorers=block.all_scorers(dataset.column_names), **budget)
+    planned = plan(dataset, block.rule, scorers=scorers, **budget)
     show(planned if left.asked is None else replace(planned, picks=left.asked))
-    for line in left.lines:
+    for line in (*([flips] if flips else []), *left.lines):
         show(line)
 
 

@@ -13,17 +13,19 @@ from typing import Any
 from hf_dsel.commands import DATA, free_folder, opened, write_rows
 from hf_dsel.gate_page import check_jinja2
 from hf_dsel.gate_reporting import check_options, gate_report, with_gate, written_columns
-from hf_dsel.narrowing import flip_columns, gate_columns
+from hf_dsel.narrowing import flip_columns, foreseen_flips, gate_columns
 from hf_dsel.planning import plan
 from hf_dsel.progress import count, is_main_process
 from hf_dsel.provenance import write_provenance
 from hf_dsel.reporting import show
 from hf_dsel.scorers.gate import Gate
+from hf_dsel.seeds import check_seed
 from hf_dsel.selection_block import BadConfig
 
 LEARNING = ("learn_from", "seed")
 READING = ("embedder", "embedding", "response_embedding")
-WHOLE, TEXTS = ("learn_from", "seed", "examples"), ("dataset", "gate", "save", "cache_dir", "out", "lm", *READING)
+WHOLE = ("learn_from", "examples")
+TEXTS = ("gate", "save", "lm", *READING)
 PAGE = "gate.html"
 
 
@@ -76,10 +78,14 @@ def gate(options: dict[str, Any]) -> int:
     if there and made.learned is None:
         _no_effect(options, ("learn_from", *READING, "lm", "text_only", "save", "cache_dir"))
     elif len(there) == len(makers):
-        _no_effect(options, ("cache_dir",))
+        _no_effect(options, (*READING, "lm", "cache_dir"))
     if "dry_run" in options:
         judges = {**makers, **flip_columns(made, dataset.column_names)} if len(there) < len(makers) else {}
-        show(plan(dataset, scorers=[judge for name, judge in judges.items() if name not in dataset.column_names]))
+        todo = [judge for name, judge in judges.items() if name not in dataset.column_names]
+        planned, todo, flips = foreseen_flips(dataset, todo)
+        show(plan(planned, scorers=todo))
+        if flips is not None:
+            show(flips)
         return 0
     if not there and made.learned is None:
         made = made.fitted(dataset)
@@ -135,7 +141,8 @@ def _check(options: dict[str, Any]) -> None:
             raise BadConfig(f"{_flag(name)} {options[name]!r} must be a whole number")
     for name in TEXTS:
         if name in options and not isinstance(options[name], str):
-            raise BadConfig(f"{_flag(name)} {options[name]!r} must be a text")
+            raise BadConfig(f"{_flag(name)} {options[name]!r} must be a text; in a file, write it in quotes")
+    check_seed(options.get("seed", 0))
     threshold = options.get("threshold")
     if threshold is not None and (isinstance(threshold, bool) or not isinstance(threshold, int | float)):
         raise BadConfig(f"--threshold {threshold!r} must be a probability such as 0.5")

@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, Context
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from datasets import Dataset
 
 from hf_dsel.columns import BadColumn, read_column
 from hf_dsel.corruptions import CORRUPTIONS
+from hf_dsel.few_digits import in_few_digits
 from hf_dsel.gate_examples import Doubles, Ints
 from hf_dsel.narrowing import MOST_FLIPPED, check_probabilities, gate_rule
 from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
@@ -207,17 +207,3 @@ class Thresholds:
             int(flipped.sum()), float((1 - kept).mean()) if len(kept) else None,
             float(self.sound[open_to & ~stays].sum()),
         )  # fmt: skip
-
-
-def in_few_digits(x: float, same: Callable[[float], bool]) -> str:
-    """A positive number rounded down to three digits, or to as many more as it takes to be as good as itself.
-
-    >>> in_few_digits(0.99967, lambda y: True), in_few_digits(0.99967, lambda y: y > 0.9995), in_few_digits(1.0, bool)
-    ('0.999', '0.9996', '1')
-    """
-    for digits in range(3, 16):
-        rounded = Context(prec=digits, rounding=ROUND_DOWN).create_decimal(repr(float(x)))
-        text = f"{float(rounded):.{digits}g}"
-        if same(float(text)):
-            return text
-    return repr(float(x))

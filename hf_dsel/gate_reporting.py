@@ -20,6 +20,8 @@ from hf_dsel.progress import count
 from hf_dsel.scorer_marks import scorers_of
 from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
 from hf_dsel.scorers.gate import Gate
+from hf_dsel.seeds import check_seed
+from hf_dsel.shortage import reasons_to_read
 
 LINES = (0.1, 0.25, 0.5, 0.75, 0.9)  # thresholds in the table, beside the one of gate=True
 WEAK = 0.7  # AUC below which a kind is hardly seen
@@ -123,7 +125,7 @@ class GateReport:
         """Lines on the rows without a probability."""
         n = sum(self.problems.values())
         found = [f"{count(n, 'row')} {'has' if n == 1 else 'have'} no probability, and any threshold drops them:"]
-        return [*found, *(f"  {n:,} x {on_a_line(why, 90)}" for why, n in self.problems.items())] if n else []
+        return [*found, *(f"  {n:,} x {why}" for why, n in reasons_to_read(self.problems).items())] if n else []
 
     def flips_in_words(self) -> str:
         """A sentence on the pairs that look flipped."""
@@ -221,6 +223,7 @@ def gate_report(
     if not isinstance(dataset, Dataset):
         raise TypeError(f"gate_report takes a Dataset, got {type(dataset).__name__}; give one split, not streamed")
     check_options(threshold, examples)
+    check_seed(seed)
     dataset, gate = with_gate(dataset, gate)
     names = list(gate_columns(gate or True, dataset.column_names))
     judged = Judged.of(dataset, names)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,17 @@ from datasets import Dataset
 
 from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.copies import check_similarity, find_copies
+from hf_dsel.few_digits import in_few_digits
+from hf_dsel.flipped_pairs import Pairs
 from hf_dsel.junk_share import cut_for
 from hf_dsel.progress import say
-from hf_dsel.rows import detect
+from hf_dsel.rows import detect, text_columns
+from hf_dsel.scorer_marks import described, made_by, scorers_of
 from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
+from hf_dsel.scorers.flipped_labels import FEWEST as FEWEST_PAIRS
 from hf_dsel.scorers.flipped_labels import FlippedLabels
 from hf_dsel.scorers.gate import Gate, TooLittle
-from hf_dsel.scoring import score
+from hf_dsel.scoring import check_scorers, score
 
 # the rows still considered → which of them stay (bool), and how many go, by what they have
 Rule = Callable[[Dataset], tuple[npt.NDArray[np.bool_], dict[str, int]]]
@@ -103,11 +108,58 @@ def score_by_gates(dataset: Dataset, scorers: Sequence[Any], *, cache_dir: Any =
     try:
         return score(dataset, flips, cache_dir=cache_dir) if flips else dataset
     except TooLittle as error:
-        say(f"no flipped labels are looked for: {error}")
-        for name, kind in flips[0].features().items():
-            value = "too few pairs" if kind.dtype == "string" else None
-            dataset = dataset.add_column(name, pa.array([value] * len(dataset), kind.pa_type))
-        return dataset
+        say(f"{FLIPPED} is null: {error}")
+        return _with_nulls(dataset, flips[0])
+
+
+def _with_nulls(dataset: Dataset, flips: FlippedLabels) -> Dataset:
+    """What pairs get that are too few to look for flipped labels."""
+    for name, kind in flips.features().items():
+        value = "too few pairs" if kind.dtype == "string" else None
+        dataset = dataset.add_column(name, pa.array([value] * len(dataset), kind.pa_type))
+    return dataset
+
+
+def foreseen_flips(dataset: Dataset, scorers: Sequence[Any]) -> tuple[Dataset, list[Any], str | None]:
+    """What `score_by_gates` will do about flipped labels, for a plan, which computes nothing.
+
+    Returns:
+        where the pairs are too few: the dataset with their nulls, the other scorers, and a line for a reader. Elsewhere
+        the dataset and the scorers as they are, and None.
+    """
+    flips = next((scorer for scorer in scorers if isinstance(scorer, FlippedLabels) and scorer.learned is None), None)
+    if flips is None or detect(dataset.column_names) != "preference":
+        return dataset, list(scorers), None
+    check_scorers([flips], dataset)
+    at = np.arange(len(dataset))
+    if len(at) > flips.learn_from:
+        at = np.sort(np.random.default_rng(flips.seed).choice(len(at), flips.learn_from, replace=False))
+    text = dataset.with_format(None).select_columns(text_columns(dataset.column_names))
+    different = Pairs.of(text.select(at)[:]).different()
+    if different >= FEWEST_PAIRS:
+        return dataset, list(scorers), None
+    others = [scorer for scorer in scorers if not isinstance(scorer, FlippedLabels)]
+    line = (
+        f"{FLIPPED}: null, since flipped labels are looked for in at least {FEWEST_PAIRS} different pairs, and here "
+        f"are {different:,}"
+    )
+    return _with_nulls(dataset, flips), others, line
+
+
+def say_what_is_read(gate: Any, dataset: Dataset) -> None:
+    """Say so where columns are there that another gate, or nobody knows which, wrote: they are read as they are."""
+    if not isinstance(gate, Gate):
+        return
+    marks = scorers_of(dataset)
+    for name, maker in gate_columns(gate, dataset.column_names).items():
+        if name not in dataset.column_names:
+            continue
+        own, there = made_by([maker])[name], marks.get(name, {})
+        if own[(key := "learned" if gate.learned is not None else "scorer")] != there.get(key):
+            say(
+                f"the column {name!r} is there and read as it is, and {described(maker)}, which did not write it, "
+                f"judges nothing; to have it judge, remove {name}, {name}_reason and {name}_status"
+            )
 
 
 def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
@@ -138,14 +190,23 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
         sound = np.min([np.where(column.valid, column.values, 0.0) for column in answers], axis=0)
         lowest = cut_for(sound[rest], MOST_JUNK) if by_share and rest.any() else 0.0 if by_share else float(gate)
         if not np.isfinite(lowest):
+            best = float(f"{np.quantile(sound[rest], 0.7):.6g}")  # 0.84, where float32 is a little less
+            some = f", such as gate={in_few_digits(best, bool, fewest=2)} for the best 30 %," if best else ""
+            given = described(gate) if isinstance(gate, Gate) else gate
             raise ValueError(
-                f"gate={gate!r} leaves the rows among which at most {MOST_JUNK:.0%} are expected to be junk, and here "
+                f"gate={given} leaves the rows among which at most {MOST_JUNK:.0%} are expected to be junk, and here "
                 f"even the soundest are sound by {sound[rest].max():.1%} alone. Give the lowest probability that "
-                f"stays, such as gate={np.quantile(sound[rest], 0.7):.2f} for the best 30 %, or another Gate."
+                f"stays{some} or another Gate."
             )
         stays = rest & (sound >= lowest)
-        gone = {f"a gate below {lowest:.3g}": int((rest & ~stays).sum()), "no gate": int((~valid).sum())}
-        gone[f"labels that look flipped ({FLIPPED} above {most:.3g})"] = int(flipped.sum())
+        below = sound[rest & ~stays]
+        highest = below.max(initial=-1.0)
+        gone = {
+            f"a gate below {in_few_digits(lowest, lambda x: x > highest)}": len(below),
+            "no gate": int((~valid).sum()),
+        }
+        most_written = f"{most:g}" if by_share else f"{1 - Decimal(repr(float(gate))):f}"
+        gone[f"labels that look flipped ({FLIPPED} above {most_written})"] = int(flipped.sum())
         return stays, {why: n for why, n in gone.items() if n}
 
     return rule

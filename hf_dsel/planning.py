@@ -26,7 +26,7 @@ from hf_dsel.ops.unit_rows import unit_rows
 from hf_dsel.progress import count, say
 from hf_dsel.reporting import brief
 from hf_dsel.rows import detect, text_columns
-from hf_dsel.scoring import joined_scorers, written
+from hf_dsel.scoring import check_scorers, joined_scorers, written
 from hf_dsel.selection import is_terms
 from hf_dsel.strategies import Strategy, make_strategy
 from hf_dsel.strategies.pibe import Pibe
@@ -171,9 +171,7 @@ def plan(
         picks = rows_asked(**budget, pool=len(dataset), open_ended=bool(getattr(rule, "open_ended", False)))
     there = {*dataset.column_names, *(n for s in scorers for n in written(s))}
     todo = joined_scorers([*scorers, *(s for n, s in needs.items() if n not in there and s is not None)])
-    for scorer in todo:
-        if hasattr(scorer, "check"):
-            scorer.check(dataset.column_names)
+    check_scorers(todo, dataset)
     sampled: dict[str, npt.NDArray[Any]] = {}
     work = []
     for scorer in todo:

@@ -104,7 +104,7 @@ def score(
         raise ValueError("the dataset has no rows to score")
     if shard_rows is not None and shard_rows < 1:
         raise ValueError(f"shard_rows must be at least 1, got {shard_rows}")
-    _check(joined_scorers(todo), dataset)
+    check_scorers(joined_scorers(todo), dataset)
     todo = [s.fitted(dataset) if hasattr(s, "fitted") else s for s in todo]  # one that learns from the pool itself
     groups = joined_scorers(todo)
     size = shard_rows or max(SHARD_ROWS, math.ceil(len(dataset) / MOST_SHARDS))
@@ -138,7 +138,8 @@ def joined_scorers(scorers: Sequence[Any]) -> list[Any]:
     return groups
 
 
-def _check(groups: Sequence[Any], dataset: Dataset) -> None:
+def check_scorers(groups: Sequence[Any], dataset: Dataset) -> None:
+    """Raise for scorers that would write over a column or one another, and for what their own checks find."""
     seen = {name: "the dataset already has it; remove or rename it first" for name in dataset.column_names}
     for scorer in groups:
         if hasattr(scorer, "check"):

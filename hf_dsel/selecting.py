@@ -23,6 +23,7 @@ from hf_dsel.narrowing import (
     narrowed,
     recorded,
     recorded_gate,
+    say_what_is_read,
     score_by_gates,
 )
 from hf_dsel.one_pass import Shortfall, from_stream
@@ -31,8 +32,9 @@ from hf_dsel.progress import count, say
 from hf_dsel.scorer_marks import scorers_of
 from hf_dsel.scorers.gate import Gate
 from hf_dsel.scoring import described, score
+from hf_dsel.seeds import check_seed
 from hf_dsel.selection import Selection, Source, remember_pool
-from hf_dsel.shortage import too_few
+from hf_dsel.shortage import reasons_to_read, too_few
 from hf_dsel.strategies import Strategy, make_strategy
 
 TOKENS = "example_tokens"
@@ -88,8 +90,8 @@ def select_by(
         the subset, a plain `Dataset` in pick order. `selection_of(subset)` gives the record.
 
     Raises:
-        ValueError: an unknown strategy, a bad option or budget, an empty dataset, a column with NaN, infinite or zero
-            vectors.
+        ValueError: an unknown strategy, a bad option, seed or budget, an empty dataset, a column with NaN, infinite or
+            zero vectors.
         TypeError: an unknown option; `gate` or `dedup` of a stream.
         MissingColumn: a column is missing and cannot or may not be computed.
 
@@ -97,6 +99,7 @@ def select_by(
     >>> select_by(pool, "top_k", k=2)["text"][:]
     ['b', 'c']
     """
+    check_seed(seed)
     made = make_strategy(strategy, params)
     budget: dict[str, Any] = {"k": k, "fraction": fraction, "max_tokens": max_tokens}
     how: dict[str, Any] = {"seed": seed, "compute": compute, "gate": gate, "dedup": dedup}
@@ -143,6 +146,7 @@ def select(
     >>> select(pool, "top_k", k=2).indices
     array([1, 2])
     """
+    check_seed(seed)
     made = make_strategy(strategy, params)
     budget: dict[str, Any] = {"k": k, "fraction": fraction, "max_tokens": max_tokens}
     how: dict[str, Any] = {"seed": seed, "compute": compute, "gate": gate, "dedup": dedup}
@@ -184,6 +188,7 @@ def _select(
     copies = dedup_rule(dedup, strategy, [*dataset.column_names, *gates])
     rules = {"gate": gate_rule(gate, tuple(gates)), "dedup": copies}
     source, origin = Source.of(dataset), Origin.of(dataset)
+    say_what_is_read(gate, dataset)
     dataset = _with_gates(dataset, gates, compute=compute)
     dataset = with_columns(dataset, strategy, compute=compute)
     if budget["max_tokens"] is not None and TOKENS not in dataset.column_names:
@@ -218,7 +223,8 @@ def _select(
             f"{strategy} kept no row{'; the first one does not fit' if asked else ''}", Shortfall, stacklevel=3
         )
     if left_out:
-        say("not considered: " + "; ".join(f"{count(n, 'row')} with {why}" for why, n in left_out.items()))
+        reasons = reasons_to_read(left_out)
+        say("not considered: " + "; ".join(f"{count(n, 'row')} with {why}" for why, n in reasons.items()))
     return dataset, Selection(
         indices=usable[picks.indices],
         gains=np.asarray(picks.gains, np.float32),

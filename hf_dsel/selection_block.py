@@ -20,9 +20,10 @@ from hf_dsel.joined_scores import with_scores
 from hf_dsel.narrowing import dedup_options, flip_columns, gate_columns, score_by_gates
 from hf_dsel.progress import count, is_main_process, say
 from hf_dsel.reporting import Comparison, compare
-from hf_dsel.scorer_specs import make_scorer, nearest
+from hf_dsel.scorer_specs import Yaml, make_scorer, nearest
 from hf_dsel.scorers.gate import Gate
 from hf_dsel.scoring import written
+from hf_dsel.seeds import check_seed
 from hf_dsel.selecting import TOKENS, select
 from hf_dsel.selection import Selection, Source, is_terms
 from hf_dsel.strategies import Strategy, make_strategy
@@ -91,6 +92,7 @@ class SelectionBlock:
         if not isinstance(values.get("scores_from", ""), str):
             raise BadConfig(f"{where}: scores_from must name a repository or a folder, got {values['scores_from']!r}")
         block = cls(**values)
+        check_seed(block.seed)
         _ = block.rule, block.first_scorers, block.conditions, block.copies
         return block
 
@@ -245,13 +247,13 @@ def from_main_process(make: Callable[[], str]) -> str:
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
-    """A YAML file that holds a mapping.
+    """A YAML file that holds a mapping; 2e-5 is a number in it.
 
     Raises:
         BadConfig: no such file, not YAML, or no mapping.
     """
     try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        found = yaml.load(Path(path).read_text(encoding="utf-8"), Yaml)
     except (OSError, UnicodeDecodeError) as error:
         raise BadConfig(f"--config {path}: {getattr(error, 'strerror', None) or error}") from error
     except yaml.YAMLError as error:

@@ -6,7 +6,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hf_dsel.gate_examples import on_a_line
 from hf_dsel.progress import count
+
+MOST, LONGEST = 5, 80  # reasons, and columns of one
+
+
+def reasons_to_read(left_out: Mapping[str, int], most: int = MOST) -> dict[str, int]:
+    """How many rows are left out by what they have, for a person: reasons short and on a line, rare ones together.
+
+    Args:
+        left_out: as in a record. The reasons may come out of a stranger's dataset.
+        most: of many reasons the most frequent ones are named.
+
+    >>> reasons_to_read({"no q (\x1b[31mred)": 1, "no q (b)": 3, "no q (c)": 1}, most=1)
+    {'no q (b)': 3, '2 other reasons': 2}
+    """
+    named = list(left_out.items())
+    if len(named) > most:
+        named = sorted(named, key=lambda found: -found[1])[:most]
+    shown: dict[str, int] = {}
+    for why, n in named:
+        line = on_a_line(why, LONGEST)
+        shown[line] = shown.get(line, 0) + n
+    rest = len(left_out) - len(named)
+    return shown | ({count(rest, "other reason"): sum(left_out.values()) - sum(shown.values())} if rest else {})
 
 
 def too_few(
@@ -32,7 +56,7 @@ def too_few(
     """
     wanted = "" if rows is None else f"k={rows:,} but " if asked.get("k") else f"fraction={asked['fraction']:g} but "
     some = f"only {count(left, 'row')}" if left else "no row"
-    why = "; ".join(f"{n:,} with {reason}" for reason, n in left_out.items())
+    why = "; ".join(f"{n:,} with {reason}" for reason, n in reasons_to_read(left_out).items())
     steps = [f"ask for at most {f'k={left}' if asked.get('k') else count(left, 'row')}"] if rows and left else []
     gate, dedup = (f", which took {count(taken.get(name, 0), 'row')}" for name in ("gate", "dedup"))
     if taken.get("gate") and isinstance(rules["gate"], float):

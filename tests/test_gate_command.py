@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -177,6 +178,14 @@ def test_first_see_what_it_would_take(place, capsys):
         ("gate asked.parquet --text-only", "rows with an answer, and here are 0 of 400."),
         ("gate other.parquet --text-only", "no known format in the columns ['a', 'b']. Accepted:"),
         ("gate --config bad.yaml", "--examples 'two' must be a whole number"),
+        ("gate --config number.yaml", "number.yaml: name must be text, got 1.1; write it in quotes"),
+        ("gate --config lm.yaml", "--lm 5 must be a text; in a file, write it in quotes"),
+        ("gate pool.parquet --seed -1", "seed=-1 must be at least 0"),
+        ("gate judged.parquet --seed -1", "seed=-1 must be at least 0"),
+        ("gate pool.parquet --seed 1.5", "argument --seed: invalid int value: '1.5'"),
+        ("gate pool.parquet --examples -3", "examples=-3; show from 1 to 100 rows of each sort"),
+        ("gate pool.parquet --text-only --learn-from -5", "learn_from=-5; the gate learns from at least 300 rows"),
+        ("gate --config seed.yaml", "seed=True must be a whole number, such as 42"),
         ("gate --config unknown.yaml", "unknown key 'treshold'; did you mean 'threshold'?"),
     ],
 )
@@ -186,10 +195,53 @@ def test_errors(place, capsys, line, said):
     Dataset.from_dict({"a": ["Why?"] * 400, "b": [1] * 400}).to_parquet("other.parquet")
     Dataset.from_dict({"prompt": ["Why?"], "chosen": ["a"], "rejected": [""], "gate": [1.0]}).to_parquet("one.parquet")
     (place / "bad.yaml").write_text("dataset: pool.parquet\nexamples: two\n")
+    (place / "number.yaml").write_text("dataset: pool.parquet\nname: 1.10\n")
+    (place / "lm.yaml").write_text("dataset: pool.parquet\nlm: 5\n")
+    (place / "seed.yaml").write_text("dataset: pool.parquet\nseed: true\n")
     (place / "unknown.yaml").write_text("dataset: pool.parquet\ntreshold: 0.5\n")
     files = sorted(place.iterdir())
     assert said in error_of(line, capsys)
     assert sorted(place.iterdir()) == files
+
+
+def test_options_for_a_gate_whose_columns_are_there(place, capsys, tiny_bert):
+    assert run("gate pool.parquet --gate gate.safetensors --out out") == 0
+    text_only = Gate.load("gate.safetensors")
+    made = replace(text_only, embedder=tiny_bert)
+    made.learned = text_only.learned
+    made.save("bert.safetensors")
+    for option in (f"--embedder {tiny_bert}", "--embedding v", "--response-embedding v", "--cache-dir c"):
+        for line in ("gate out --gate bert.safetensors", "gate out"):
+            text = (
+                f"out has a column gate already, which is shown as it is, so {option.split()[0]} would have no effect"
+            )
+            assert text in error_of(f"{line} {option}", capsys)
+    assert run("gate out --gate bert.safetensors --dry-run") == 0
+
+
+def test_a_dry_run_says_what_few_pairs_get(place, capsys):
+    texts = {"prompt": [f"Say {i}." for i in range(310)], "chosen": [f"It is {i}." for i in range(310)]}
+    pairs = Dataset.from_dict({**texts, "rejected": [f"No, {i}." for i in range(310)]})
+    few = pairs.select([*range(280), *[5] * 30])  # too few different ones
+    said = "gate_flipped: null, since flipped labels are looked for in at least 300 different pairs, and here are 280\n"
+    few.to_parquet("few.parquet")
+    assert run("gate few.parquet --gate gate.safetensors --dry-run") == 0
+    printed = capsys.readouterr().out
+    assert said in printed and "compute        rejected_gate, " in printed and "learn " not in printed
+    assert run("gate few.parquet --gate gate.safetensors --out judged") == 0
+    assert "gate_flipped is null: " in capsys.readouterr().err
+    assert set(Dataset.from_parquet("judged/train.parquet")["gate_flipped"][:]) == {None}
+    gates = {"gate": [0.9 if i % 4 else 0.1 for i in range(310)], "rejected_gate": [0.9] * 310}
+    Dataset.from_dict({**few[:], **gates}).to_parquet("gates.parquet")
+    line, stay = "select gates.parquet --strategy random --gate 0.5", sum(i % 4 > 0 for i in range(310))
+    assert run(f"{line} -k 9 --dry-run") == 0
+    assert f"{said}gate: {stay} of 310 rows stay\n" in capsys.readouterr().out
+    assert run(f"{line} --fraction 1.0 --no-compare --out kept") == 0
+    assert len(hf_dsel.Selection.load("kept/selection.json")) == stay
+    pairs.to_parquet("enough.parquet")
+    assert run("gate enough.parquet --gate gate.safetensors --dry-run") == 0
+    printed = capsys.readouterr().out
+    assert "gate_flipped: null" not in printed and "compute        gate_flipped of 310 rows" in printed
 
 
 def test_what_was_learned_outlives_a_killed_run(place, capsys, monkeypatch):

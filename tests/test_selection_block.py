@@ -135,3 +135,27 @@ def test_files_that_cannot_be_read(tmp_path, text, message):
         (tmp_path / "x.yaml").write_text(text)
     with pytest.raises(BadConfig, match=message):
         read_yaml(tmp_path / "x.yaml")
+
+
+def test_numbers_and_quotes_in_a_file(tmp_path):
+    (tmp_path / "x.yaml").write_text("gate: 5e-1\nparams: {alpha: 1e-3}\nname: '1.10'\nlicense: \"5e-1\"\n")
+    found = read_yaml(tmp_path / "x.yaml")
+    assert found == {"gate": 0.5, "params": {"alpha": 0.001}, "name": "1.10", "license": "5e-1"}
+
+
+@pytest.mark.parametrize(
+    ("seed", "error", "text"),
+    [(-1, ValueError, "seed=-1 must be at least 0"), (1.5, TypeError, "seed=1.5 must be a whole number, such as 42"),
+     (True, TypeError, "seed=True must be"), ("7", TypeError, "seed='7' must be")],
+)  # fmt: skip
+def test_seeds_that_cannot_be(seed, error, text):
+    with pytest.raises(error, match=text):
+        block(strategy="random", k=1, seed=seed)
+    for choose in (hf_dsel.select, hf_dsel.select_by):
+        with pytest.raises(error, match=text):
+            choose(POOL, "random", k=1, seed=seed)
+    with pytest.raises(error, match=text):
+        hf_dsel.select_by(POOL.to_iterable_dataset(), "random", k=1, seed=seed)
+    with pytest.raises(error, match=text):
+        hf_dsel.gate_report(POOL, seed=seed)
+    assert len(hf_dsel.select(POOL, "random", k=1, seed=np.int64(3))) == 1

@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from hf_dsel import BudgetError, select
 from hf_dsel.selection_block import SelectionBlock
+from hf_dsel.shortage import LONGEST, MOST, reasons_to_read
 
 # 10 rows: two copies, two junk, one without a quality.
 POOL = Dataset.from_dict(
@@ -72,3 +73,26 @@ def test_where_is_named_too():
         block(k=6, gate=0.5).pick(POOL)
     assert error.value.__notes__ == ["(considered: the 6 rows that fulfil quality < 8)"]
     assert len(block(k=4, gate=0.5).pick(POOL)) == 4
+
+
+def test_reasons_of_a_stranger_are_short_and_do_nothing(capsys):
+    reasons = [f"\x1b[31m{i}\x1b[0m\n\u202e" + "long " * 100 for i in range(20)]
+    pool = Dataset.from_dict({"text": ["a"] * 21, "q": [None] * 20 + [1.0], "q_status": [*reasons, "ok"]})
+    record = select(pool, "top_k", column="q", k=1)
+    printed = capsys.readouterr().err
+    with pytest.raises(BudgetError) as error:
+        select(pool, "top_k", column="q", k=2)
+    assert set(record.left_out) == {f"no q ({reason})" for reason in reasons}  # the record has them as they are
+    for text in (printed.strip(), str(error.value)):
+        assert text.isprintable() and "\\x1b[31m" in text and len(text) < 250 + MOST * (LONGEST + 20)
+        assert "15 rows with 15 other reasons" in text or "; 15 with 15 other reasons. Ask" in text
+
+
+def test_all_rows_are_in_the_reasons_that_are_shown():
+    many = {f"reason {i}": 1 + i % 4 for i in range(30)} | {"the most": 50}
+    shown = reasons_to_read(many)
+    assert next(iter(shown)) == "the most" and len(shown) == MOST + 1 and sum(shown.values()) == sum(many.values())
+    few = {"b": 1, "a": 3}
+    assert list(reasons_to_read(few).items()) == [("b", 1), ("a", 3)]
+    alike = {"x" * 200 + str(i) + "y" * 200: 1 for i in range(3)}
+    assert list(reasons_to_read(alike).values()) == [3]
