@@ -57,8 +57,8 @@ class Pairs:
 
     `row`: int64 (pairs,), the row of each. `before`: all that is said before the answers; `asked`: the last question in
     it; `chosen`, `rejected`: the answers, those of several turns one below the other. `problems`: row → why it has no
-    pair here. `prompts`: what pairs with one prompt have in common: `before`; where that is what two strings share from the
-    start, and so may hold the first words of both answers, what comes before the last "Assistant:" or the like.
+    pair here. `prompts`: what pairs with one prompt have in common: `before`; but of two strings, which may share the
+    first words of their answers too, what comes before the last "Assistant:" or the like.
     """
 
     row: npt.NDArray[np.int64]
