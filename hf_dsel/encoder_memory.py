@@ -56,7 +56,7 @@ class EncoderMemory:
         same = embed.model == self.model
         raise OtherEncoder(
             f"this {name} learned with the embedder {self.model!r}, and "
-            f"{'what is there now is another' if same else f'{embed.model!r} is another'}: {found}, where at least "
+            f"{'it embeds otherwise now' if same else f'{embed.model!r} is another'}: {found}, where at least "
             f"{SAME_COSINE} is the same model. Give the one that it learned with, {name}.load(path, embedder=...), or "
             f"let another learn with this one: {name}.fit(pool, embedder={embed.model!r})."
         )

@@ -101,6 +101,6 @@ def check_loading(name: str, path: Any, chosen: Mapping[str, Any], allowed: Coll
     late = [option for option in chosen if option not in allowed]
     if late:
         raise TypeError(
-            f"{name}.load({os.fspath(path)!r}) takes {', '.join(allowed)}; {late[0]}= belongs to the learning, which "
-            f"is done: leave it out, or learn again with {name}.fit(pool, {late[0]}=...)"
+            f"{name}.load({os.fspath(path)!r}) takes {', '.join(allowed)}, and not {late[0]}=, since what was learned "
+            f"stays as it is: leave it out, or learn again with {name}.fit(pool, {late[0]}=...)"
         )

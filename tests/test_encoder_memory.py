@@ -86,7 +86,7 @@ def test_other_weights_in_the_same_folder(plain, other_bert, tmp_path):
     Gate.fit(plain, embedder=place, corruptions=(cut_short, words_shuffled)).save(tmp_path / "gate")
     shutil.copytree(other_bert, place, dirs_exist_ok=True)
     release()
-    with pytest.raises(OtherEncoder, match="what is there now is another: its vector"):
+    with pytest.raises(OtherEncoder, match="and it embeds otherwise now: its vector"):
         Gate.load(tmp_path / "gate")(plain[:5])
 
 

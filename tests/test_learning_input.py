@@ -99,9 +99,11 @@ def test_a_loaded_gate_has_the_options_that_it_was_saved_with(file):
 @pytest.mark.parametrize("option", [{"corruptions": FEW}, {"learn_from": 400}, {"seed": 1}, {"embeder": "a"}])
 def test_what_was_learned_is_not_changed_by_loading(file, option, tmp_path):
     [name] = option
-    with pytest.raises(TypeError, match=rf"takes embedder, lm, .*; {name}= belongs to the learning, which is done"):
+    with pytest.raises(
+        TypeError, match=rf"takes embedder, lm, .*, and not {name}=, since what was learned stays as it is"
+    ):
         Gate.load(file, **option)
-    with pytest.raises(TypeError, match=rf"takes embedder, on_rows; {name}= belongs to the learning"):
+    with pytest.raises(TypeError, match=rf"takes embedder, on_rows, and not {name}=, since"):
         FlippedLabels.load(file, **option)
 
 

@@ -273,7 +273,10 @@ class Gate:
         return {self._column: sound, f"{self._column}_reason": reason, f"{self._column}_status": status}
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write what was learned to one safetensors file, with the options that belong to it."""
+        """Write what was learned to one safetensors file, with the options that belong to it.
+
+        Of the pool's text it holds the beginnings of the answers that `print` names, and nothing else that can be read.
+        """
         if self.learned is None:
             raise NotFitted("there is nothing to save: this gate has not learned yet; Gate.fit(pool).save(path)")
         target = Path(path)
