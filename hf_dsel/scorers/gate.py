@@ -275,7 +275,7 @@ class Gate:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write what was learned to one safetensors file, with the options that belong to it.
 
-        Of the pool's text it holds the beginnings of the answers that `print` names, and nothing else that can be read.
+        Of the pool's texts it holds those answers that `print` names, shortened; of the others, hashed counts.
         """
         if self.learned is None:
             raise NotFitted("there is nothing to save: this gate has not learned yet; Gate.fit(pool).save(path)")
