@@ -132,8 +132,9 @@ def _select(arguments: list[str]) -> int:
     rule.add_argument("--where", action="append", metavar="CONDITION", help="consider only rows such as 'ifd < 1'; "
                       "repeat it for more")  # fmt: skip
     rule.add_argument("--gate", nargs="?", const=True, type=a_probability, metavar="PROBABILITY", help="leave out rows "
-                      "that are probably junk first, by a classifier learned from the dataset itself (pip install "
-                      "'hf-dsel[gate]'); a number is the lowest probability of being sound")  # fmt: skip
+                      "that are probably junk first, by the column gate, which hf-dsel gate --out writes, or by a "
+                      "classifier learned from DATASET (pip install 'hf-dsel[gate]'); a number is the lowest "
+                      "probability of being sound that stays")  # fmt: skip
     rule.add_argument("--dedup", nargs="?", const=True, type=a_cosine, metavar="COSINE", help="leave out copies of a "
                       "better row first: the same text; with a cosine such as 0.95 near embeddings too")  # fmt: skip
     rule.add_argument("--seed", type=int, metavar="N", help="of all random choices (default: 42)")
@@ -360,7 +361,9 @@ def _number(found: Any) -> Any:
 def _number_or_true(text: str, *, what: str, flag: str) -> bool | float:
     found = value(text)
     if not isinstance(found, bool | int | float):
-        raise argparse.ArgumentTypeError(f"{text!r} is no {what}; {flag} alone goes after DATASET")
+        saved = "a saved gate is for hf-dsel gate DATASET --gate FILE --out DIR"
+        step = saved if flag == "--gate" and text.endswith(".safetensors") else f"{flag} alone goes after DATASET"
+        raise argparse.ArgumentTypeError(f"{text!r} is no {what}; {step}")
     return found if isinstance(found, bool) else float(found)
 
 

@@ -216,7 +216,7 @@ def opened(options: dict[str, Any]) -> Dataset:
 
 def _write_subset(subset: Dataset, record: Selection, out: Path) -> None:
     kind = detect(subset.column_names)
-    subset = subset.remove_columns([n for n, f in subset.features.items() if _is_floats(f) or is_terms(f)])
+    subset = subset.remove_columns([n for n, f in subset.features.items() if is_floats(f) or is_terms(f)])
     write_rows(subset if kind == "prompt" else to_trl(subset), out)
     record.save(out / RECORD)
     show(f"wrote {out / DATA} ({count(len(subset), 'row')}, best first) and {out / RECORD} (the record)")
@@ -225,7 +225,7 @@ def _write_subset(subset: Dataset, record: Selection, out: Path) -> None:
         show(f"train: trl {command} --model_name_or_path MODEL --dataset_name {out} --output_dir DIR")
 
 
-def _is_floats(feature: Any) -> bool:
+def is_floats(feature: Any) -> bool:
     """Whether a column holds embeddings, of fixed length or not."""
     return isinstance(feature, List) and str(getattr(feature.feature, "dtype", "")).startswith("float")
 

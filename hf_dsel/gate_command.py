@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hf_dsel.commands import DATA, free_folder, opened, write_rows
+from datasets import Dataset
+
+from hf_dsel.commands import DATA, free_folder, is_floats, opened, write_rows
 from hf_dsel.gate_page import check_jinja2
 from hf_dsel.gate_reporting import check_options, gate_report, with_gate, written_columns
 from hf_dsel.narrowing import flip_columns, foreseen_flips, gate_columns
@@ -19,6 +21,7 @@ from hf_dsel.progress import count, is_main_process
 from hf_dsel.provenance import write_provenance
 from hf_dsel.reporting import show
 from hf_dsel.scorers.gate import Gate
+from hf_dsel.scorers.models import ModelNotLoaded
 from hf_dsel.seeds import check_seed
 from hf_dsel.selection_block import BadConfig
 
@@ -65,6 +68,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def gate(options: dict[str, Any]) -> int:
     """`hf-dsel gate`: how much of a dataset is junk, of which kinds, and what a threshold would drop."""
+    try:
+        return _judged(options)
+    except ModelNotLoaded as error:
+        if not any(options.get(name) for name in ("gate", "embedder", "lm")):
+            error.add_note("Or take --text-only, which needs no model.")
+        raise
+
+
+def _judged(options: dict[str, Any]) -> int:
     options = {name: found for name, found in options.items() if found is not None and found is not False}
     _check(options)
     page, saved = _free_file(options, "report", ".html"), _free_file(options, "save", ".safetensors")
@@ -73,6 +85,7 @@ def gate(options: dict[str, Any]) -> int:
     out = free_folder(options) if "out" in options else None
     made = _gate(options)
     dataset = opened(options)
+    _check_vectors(options, dataset)
     there = written_columns(dataset, made if made.learned else None)
     makers = gate_columns(made, dataset.column_names)
     if there and made.learned is None:
@@ -120,6 +133,14 @@ def gate(options: dict[str, Any]) -> int:
     first = "add --out DIR here, then " if place is None and possible else ""
     show(f"\nchoose among the rest: {first}{rest}" if possible else f"\n{rest}")
     return 0
+
+
+def _check_vectors(options: dict[str, Any], dataset: Dataset) -> None:
+    """Raise for columns named as vectors that hold something else."""
+    for name in ("embedding", "response_embedding"):
+        feature = dataset.features.get(options.get(name))
+        if feature is not None and not is_floats(feature):
+            raise BadConfig(f"{_flag(name)}: the column {options[name]!r} holds no vectors but {feature}")
 
 
 def _no_effect(options: dict[str, Any], names: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from hf_dsel.card_markdown import visible
 from hf_dsel.extras import MissingExtra
 from hf_dsel.gate_examples import Example, Said, on_a_line
 from hf_dsel.narrowing import MOST_JUNK
+from hf_dsel.shortage import reasons_to_read
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -26,6 +27,7 @@ FOLDED, OF_A_ROW = 10_000, 40_000  # characters that can be unfolded, of a text 
 AT_ENDS, BETWEEN = 3, 60  # messages of a conversation that are always shown at each end; that can be unfolded
 BINS = 10
 NAME = 120  # characters of a name
+REASONS = 20
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ def page(report: GateReport, title: str) -> str:
         kinds=kinds,
         shown={group.reason: i for i, group in enumerate(report.groups)},
         weak=", ".join(report.weak()),
+        rare=report.rare(),
+        problems=reasons_to_read(report.problems, REASONS),
         most_junk=MOST_JUNK,
         texts=texts_of,
         name=name_of,

@@ -101,7 +101,8 @@ class GateReport:
         lines += [table(cuts[0], cuts[1:], left=("",)), *self.no_default(), ""]
         lines.append(table(kinds[0], [[on_a_line(row[0], 30), *row[1:]] for row in kinds[1:]], left=("kind",)))
         if self.share is not None:
-            lines.append("AUC: how well copies that were broken so are told from the pool's rows; 0.5 is not at all")
+            rare = ", - are too few" if self.rare() else ""
+            lines.append(f"AUC: how well copies broken so are told from the pool's rows; 0.5 is not at all{rare}")
         if self.weak():
             lines += wrap(f"Hardly seen here: {', '.join(self.weak())}.", width)
         for group in self.groups[:SHOWN]:
@@ -120,6 +121,10 @@ class GateReport:
     def weak(self) -> list[str]:
         """The kinds of junk that are hardly told from the pool's rows."""
         return [on_a_line(kind.name, 30) for kind in self.kinds if kind.auc is not None and kind.auc < WEAK]
+
+    def rare(self) -> bool:
+        """Whether there is a kind that too few rows of this pool can have."""
+        return any(kind.auc is None for kind in self.kinds)
 
     def unjudged(self) -> list[str]:
         """Lines on the rows without a probability."""

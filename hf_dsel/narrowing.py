@@ -25,6 +25,7 @@ from hf_dsel.scorers.flipped_labels import FEWEST as FEWEST_PAIRS
 from hf_dsel.scorers.flipped_labels import FlippedLabels
 from hf_dsel.scorers.gate import Gate, TooLittle
 from hf_dsel.scoring import check_scorers, score
+from hf_dsel.shortage import BELOW
 
 # the rows still considered → which of them stay (bool), and how many go, by what they have
 Rule = Callable[[Dataset], tuple[npt.NDArray[np.bool_], dict[str, int]]]
@@ -202,7 +203,7 @@ def gate_rule(gate: Any, names: Sequence[str]) -> Rule | None:
         below = sound[rest & ~stays]
         highest = below.max(initial=-1.0)
         gone = {
-            f"a gate below {in_few_digits(lowest, lambda x: x > highest)}": len(below),
+            f"{BELOW}{in_few_digits(lowest, lambda x: x > highest)}": len(below),
             "no gate": int((~valid).sum()),
         }
         most_written = f"{most:g}" if by_share else f"{1 - Decimal(repr(float(gate))):f}"

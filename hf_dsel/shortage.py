@@ -10,6 +10,7 @@ from hf_dsel.gate_examples import on_a_line
 from hf_dsel.progress import count
 
 MOST, LONGEST = 5, 80  # reasons, and columns of one
+BELOW = "a gate below "
 
 
 def reasons_to_read(left_out: Mapping[str, int], most: int = MOST) -> dict[str, int]:
@@ -62,7 +63,7 @@ def too_few(
     if taken.get("gate") and isinstance(rules["gate"], float):
         steps.append(f"lower gate={rules['gate']:g}{gate}, or leave it out")
     elif taken.get("gate"):
-        steps.append(f"give the gate{gate}, the lowest probability that stays, such as gate=0.5, or leave it out")
+        steps.append(f"give the gate{gate}, a lower probability{_lower(left_out)}, or leave it out")
     if taken.get("dedup"):
         near = rules["dedup"] is not True
         steps.append(f"raise the cosine of dedup{dedup}, or leave it out" if near else f"leave dedup out{dedup}")
@@ -70,3 +71,14 @@ def too_few(
         steps.append(f"see why {count(null, 'row')} ha{'s' if null == 1 else 've'} a null")
     text = "; or ".join(steps)
     return f"{wanted}{some} can be selected; left out: {why}. {text[:1].upper()}{text[1:]}"
+
+
+def _lower(left_out: Mapping[str, int]) -> str:
+    """How to say a threshold that is lower than the one that `gate=True` took; nothing where it dropped no row.
+
+    >>> _lower({"a gate below 0.958": 4}), _lower({"a gate below 0.479": 4})
+    (' than 0.958, such as gate=0.5', ' than 0.479, such as gate=0.2')
+    """
+    took = next((why.removeprefix(BELOW) for why in left_out if why.startswith(BELOW)), None)
+    lower = None if took is None else next((x for x in (0.5, 0.2, 0.05) if x < float(took)), None)
+    return "" if lower is None else f" than {took}, such as gate={lower:g}"

@@ -147,6 +147,7 @@ def test_copies_are_left_out(place, capsys):
     assert "1 group of copies with 3 rows; 1 of them stay, 2 do not" in printed and "like row 0: Sing. → La" in printed
     for flag, text in (
         ("--gate few.parquet", "'few.parquet' is no probability such as 0.5; --gate alone goes after DATASET"),
+        ("few.parquet --gate a.safetensors", "a saved gate is for hf-dsel gate DATASET --gate FILE --out DIR"),
         ("few.parquet --gate 2", "gate=2 must be above 0 and at most 1"),
         ("--dedup few.parquet", "'few.parquet' is no cosine such as 0.95; --dedup alone goes after DATASET"),
         ("few.parquet --dedup 1.5", "similarity is 1.5"),

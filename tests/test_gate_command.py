@@ -1,5 +1,6 @@
 """`hf-dsel gate`, as a user types it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -169,6 +170,7 @@ def test_first_see_what_it_would_take(place, capsys):
         ("gate pool.parquet --examples 0", "examples=0; show from 1 to 100 rows of each sort"),
         ("gate pool.parquet --embedding vectors", "no column 'vectors'; the dataset has"),
         ("gate pool.parquet --treshold 0.5", "unknown argument '--treshold'; did you mean '--threshold'?"),
+        ("gate pool.parquet --embedding output", "--embedding: the column 'output' holds no vectors but Value("),
         ("gate judged.parquet --learn-from 500", "has a column gate already, which is shown as it is, so --learn-from"),
         ("gate judged.parquet --gate gate.safetensors", "a column 'gate' that this gate did not write. Remove it"),
         ("gate judged.parquet --gate gate.safetensors --dry-run", "a column 'gate' that this gate did not write. Rem"),
@@ -265,6 +267,14 @@ def test_no_page_without_jinja2(place, capsys):
     assert done.returncode == 2 and "Traceback" not in done.stderr and not done.stdout
     assert done.stderr == "hf-dsel gate: error: the page needs jinja2: pip install jinja2\n"  # nothing was opened
     assert not (place / "out").exists() and not (place / "gate.html").exists()
+
+
+def test_without_the_default_model(place):
+    away = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "home")}
+    line = [sys.executable, "-m", "hf_dsel", "gate", "pool.parquet"]
+    done = subprocess.run(line, capture_output=True, text=True, env=away)
+    assert done.returncode == 2 and "Traceback" not in done.stderr and not done.stdout
+    assert done.stderr.splitlines()[-1].endswith(" Or take --text-only, which needs no model.")
 
 
 def test_help(capsys):

@@ -54,8 +54,15 @@ def test_nothing_left_at_all():
 
 def test_a_gate_that_decides_for_itself():
     sure = POOL.remove_columns("gate").add_column("gate", [0.999] * 4 + [0.1] * 6)
-    with pytest.raises(BudgetError, match=r"give the gate, which took 6 rows, .* such as gate=0.5, or leave it out"):
+    with pytest.raises(BudgetError, match=r"gate, which took 6 rows, a lower .* than 0.999, such as gate=0.5, or l"):
         select(sure, "random", k=5, gate=True)
+    doubtful = POOL.remove_columns("gate").add_column("gate", [0.999] * 9 + [0.4])
+    with pytest.raises(BudgetError, match=r"a lower probability than 0.999, such as gate=0.5, or leave it out"):
+        select(doubtful, "random", k=10, gate=True)
+    many = Dataset.from_dict({"text": ["a"] * 100, "gate": [1.0] * 97 + [0.4, 0.1, 0.1]})
+    with pytest.raises(BudgetError, match=r"a lower probability than 0.4, such as gate=0.2, or leave it out") as error:
+        select(many, "random", k=100, gate=True)
+    assert "2 with a gate below 0.4" in str(error.value)
     near = POOL.add_column("embedding", [[1.0, i / 100] for i in range(10)])
     with pytest.raises(BudgetError, match="raise the cosine of dedup, which took 9 rows, or leave it out"):
         select(near, "random", k=5, dedup={"similarity": 0.9, "embedding": "embedding"})
