@@ -238,6 +238,11 @@ class Gate:
         need_trees()
         options.check_rows(column_names, self.side)
         missing = [name for name in self._vector_columns() if name not in column_names]
+        if texts := [name for name in self._vector_columns() if name in text_columns(column_names)]:
+            raise ValueError(
+                f"the column {texts[0]!r} holds the rows' texts; name one of vectors, such as hf_dsel.Embed writes, or "
+                "none to have the texts embedded"
+            )
         if missing:
             raise ValueError(f"no column {missing[0]!r}; the dataset has {sorted(column_names)}")
         for model in (self._embed, self._lm):

@@ -190,6 +190,8 @@ def test_errors():
         Gate(learn_from=5)
     with pytest.raises(ValueError, match="give embedder= too"):
         Gate(embedder=None, embedding="embedding")
+    with pytest.raises(ValueError, match="the column 'output' holds the rows' texts; name one of vectors"):
+        Gate.fit(Dataset.from_list(clean(5)), embedding="output")
     with pytest.raises(ValueError, match="no column 'vectors'"):
         Gate.fit(Dataset.from_list(clean(5)), embedding="vectors")
 
