@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import os
 import socket
@@ -23,6 +24,13 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     os.environ.setdefault("OMP_NUM_THREADS", threads)
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections() -> None:
+    """Each training collects garbage, 0.4 s over all that is imported: what is there already is not looked at again."""
+    gc.collect()
+    gc.freeze()
+
 
 WORDS = """Write a short poem about the sea. Give three tips for staying healthy. What is the capital of France?
 The capital of France is Paris. Eat well, sleep enough and move every day. The waves roll in and the waves roll out.
