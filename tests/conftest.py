@@ -25,6 +25,7 @@ if (workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     os.environ.setdefault("OMP_NUM_THREADS", threads)
 
+
 @pytest.fixture(scope="module", autouse=True)
 def short_collections() -> None:
     """Each training collects garbage, 0.4 s over all that is imported: what is there already is not looked at again."""
