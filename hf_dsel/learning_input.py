@@ -37,9 +37,9 @@ def check_model(option: str, value: Any, kind: type) -> None:
 def whole(option: str, value: Any, *, least: int, rule: str | None = None) -> int:
     """A whole number, of any integer type, as an int.
 
-    >>> whole("seed", -1, least=0)
+    >>> whole("learn_from", 5, least=300)
     Traceback (most recent call last):
-    ValueError: seed=-1; it is a whole number, 0 or more
+    ValueError: learn_from=5; it is a whole number, 300 or more
     """
     number = value.__index__() if hasattr(value, "__index__") and not isinstance(value, bool) else None
     form = f"it is a whole number, {least:,} or more"

@@ -21,6 +21,7 @@ from hf_dsel.progress import say
 from hf_dsel.rows import detect, text_columns
 from hf_dsel.scorers.embed import Embed
 from hf_dsel.scorers.gate import NotFitted, TooLittle
+from hf_dsel.seeds import check_seed
 
 ALGORITHM = 1
 FEWEST = 300
@@ -81,7 +82,8 @@ class FlippedLabels:
 
     def __post_init__(self) -> None:
         check_model("embedder", self.embedder, Embed)
-        self.seed = whole("seed", self.seed, least=0)
+        check_seed(self.seed)
+        self.seed = int(self.seed)
         rule = f"it learns from at least {FEWEST} pairs"
         self.learn_from = whole("learn_from", self.learn_from, least=FEWEST, rule=rule)
 

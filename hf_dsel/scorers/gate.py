@@ -27,6 +27,7 @@ from hf_dsel.rows import text_columns
 from hf_dsel.scorers import options
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
+from hf_dsel.seeds import check_seed
 
 ALGORITHM = 2
 FEWEST = 300
@@ -112,7 +113,8 @@ class Gate:
         options.check_shared(self)
         check_model("embedder", self.embedder, Embed)
         check_model("lm", self.lm, CausalLM)
-        self.seed = whole("seed", self.seed, least=0)
+        check_seed(self.seed)
+        self.seed = int(self.seed)
         rule = f"the gate learns from at least {FEWEST} rows"
         self.learn_from = whole("learn_from", self.learn_from, least=FEWEST, rule=rule)
         if not isinstance(self.corruptions, Sequence) or not all(map(callable, self.corruptions)):
