@@ -8,7 +8,8 @@ chance; above it the shuffled rows have the higher values), and for rows that ar
 Then the rule of the map, fixed beforehand: the 20 % of lowest confidence are left out, against a random 20 %. Both are
 trained on from the same weights, for as many steps as all rows were; a row that both have comes up at the same steps.
 What counts is the mean NLL of held-out untouched rows after the last step, and its difference from the random rows'
-over the seeds; a seed is another pool, other held-out rows, another random drop and another order. `--arms shuffled
+over the seeds; a seed is another pool, other held-out rows, another random drop and another order. Seeds 0 to 4 showed
+how much seeds differ (0.06 nats); 5 to 16 were fixed before any of them was run, and count alone. `--arms shuffled
 random` leaves out just the shuffled rows instead, without a map: what a perfect one could win; `--arms none` only draws
 the map. One training takes 4 to 6 minutes on a busy core; `--results` lets seeds and arms run one by one.
 """
@@ -87,7 +88,7 @@ def trained(pool: Dataset, held_out: Dataset, model: str, steps: int, seed: int,
         output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=args.batch_size,
         per_device_eval_batch_size=16, learning_rate=args.learning_rate, lr_scheduler_type="linear", bf16=True,
         use_cpu=not gpu, gradient_checkpointing=False, save_strategy="no", report_to="none", disable_tqdm=True,
-        logging_steps=steps, seed=seed, max_length=256,
+        logging_steps=steps, seed=seed, max_length=256, loss_type="nll",  # a seventh faster here than in chunks
         model_init_kwargs={"dtype": "float32", "attn_implementation": "eager"},  # faster on a CPU with rows this short
     )  # fmt: skip
     trainer = SFTTrainer(model, args=options, train_dataset=pool.select_columns(["prompt", "completion", ROW]))
