@@ -88,7 +88,7 @@ def trained(pool: Dataset, held_out: Dataset, model: str, steps: int, seed: int,
         output_dir=tempfile.mkdtemp(), max_steps=steps, per_device_train_batch_size=args.batch_size,
         per_device_eval_batch_size=16, learning_rate=args.learning_rate, lr_scheduler_type="linear", bf16=True,
         use_cpu=not gpu, gradient_checkpointing=False, save_strategy="no", report_to="none", disable_tqdm=True,
-        logging_steps=steps, seed=seed, max_length=256, loss_type="nll",  # a seventh faster here than in chunks
+        logging_steps=steps, seed=seed, max_length=256,
         model_init_kwargs={"dtype": "float32", "attn_implementation": "eager"},  # faster on a CPU with rows this short
     )  # fmt: skip
     trainer = SFTTrainer(model, args=options, train_dataset=pool.select_columns(["prompt", "completion", ROW]))
