@@ -19,7 +19,7 @@ from hf_dsel.ops.text_statistics import Familiar
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
 
-FORMAT = 1
+FORMAT = 2  # 1: six judges, not twelve
 TABLES = ("trigrams", "words", "pairs")
 
 
@@ -67,7 +67,9 @@ def from_bytes(content: bytes, name: str) -> tuple[Learned, dict[str, Any]]:
         arrays = load(content)
         about = json.loads(arrays["about"].tobytes())
         if about["hf_dsel_gate"] != FORMAT:
-            raise ValueError(f"{name} is a gate of format {about['hf_dsel_gate']}; this version reads {FORMAT}")
+            raise ValueError(
+                f"{name} is a gate of format {about['hf_dsel_gate']}, and this version reads {FORMAT}: fit it again"
+            )
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{name} is no gate that Gate.save wrote, or was cut off: {error}") from None
     judges = []

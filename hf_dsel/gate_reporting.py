@@ -15,6 +15,7 @@ from datasets import Dataset
 from hf_dsel.bank_report import table
 from hf_dsel.gate_examples import Doubles, Example, Group, around, in_lines, on_a_line, picked
 from hf_dsel.gate_findings import Cut, Judged, Kind, Thresholds, kinds_of
+from hf_dsel.junk_share import about_width
 from hf_dsel.narrowing import MOST_FLIPPED, MOST_JUNK, flip_columns, gate_columns, score_by_gates
 from hf_dsel.progress import count
 from hf_dsel.scorer_marks import scorers_of
@@ -73,7 +74,8 @@ class GateReport:
             return few, "That is the sum of the probabilities; only the gate itself knows an interval for it."
         share, low, high = self.share
         learned = f"the answers in the {self.learned_from or 0:,} rows that the gate learned from"
-        return few, f"Of {learned} it estimates {share:.1%} to be junk (95% interval: {low:.1%} to {high:.1%})."
+        within = f"95% interval: {low:.1%} to {high:.1%}{about_width(share, low, high)}"
+        return few, f"Of {learned} it estimates {share:.1%} to be junk ({within})."
 
     def cells(self) -> tuple[list[list[str]], list[list[str]]]:
         """The tables of thresholds and of kinds as texts, their heads first."""

@@ -69,6 +69,32 @@ def test_the_interval_has_the_truth_most_times_and_narrows():
     assert inside >= 16 and np.mean(narrow) < 0.6 * np.mean(wide)
 
 
+def bound_of(pool, copies, kinds):
+    return junk_share._shares(junk_share._specific(pool), junk_share._specific(copies), kinds)[0].sum()
+
+
+@pytest.mark.parametrize(("total", "n", "each"), [(0.0, 300, 60), (0.02, 300, 60), (0.3, 300, 60), (0.05, 6000, 800)])
+def test_a_wide_interval_takes_its_lower_end(total, n, each):
+    """In pools of a few hundred rows the bounds of kinds that are hardly told are far too large."""
+    taken = 0
+    for seed in range(8):
+        pool, _, copies, kinds = mixture(np.full(4, total / 4), separation=0.7, n=n, each=each, seed=seed)
+        found, bound = junk_kinds(pool, copies, kinds, seed=seed), bound_of(pool, copies, kinds)
+        assert found.low <= found.share <= bound <= found.high
+        if found.low >= 0.7 * bound:
+            assert found.share == pytest.approx(bound)
+        if found.low <= 0.5 * bound:
+            assert found.share == found.low
+        taken += found.share == found.low
+    assert (taken == 0) == (total in (0.3, 0.05)), "few rows, little junk: the lower end; many rows or much junk: not"
+
+
+@given(st.floats(1e-6, 1), st.floats(0, 1))
+def test_the_estimate_moves_without_a_step(bound, part):
+    at, near = (junk_share._estimate(bound, bound * x) for x in (part, min(part + 1e-6, 1.0)))
+    assert bound * part <= at * (1 + 1e-9) and at <= bound * (1 + 1e-9) and abs(near - at) <= 1e-5 * bound
+
+
 @pytest.mark.parametrize("separation", [0.2, 0.35, 0.5, 0.7])
 def test_the_less_a_kind_is_told_the_larger_its_bound(separation):
     """Which is an upper one: it is not below the truth, and above it where sound rows look like junk everywhere."""
@@ -82,7 +108,7 @@ def test_a_kind_that_is_not_told_does_not_outnumber_those_that_are():
     pool, _, copies, kinds = mixture(np.array([0.03, 0.03, 0.03, 0.0]))
     rng = np.random.default_rng(1)
     pool[:, 3], copies[:, 3] = rng.normal(-1, 0.3, len(pool)), rng.normal(-1, 0.3, len(copies))  # says nothing
-    shares = junk_share._shares(junk_share._specific(pool), junk_share._specific(copies), kinds)
+    shares, _ = junk_share._shares(junk_share._specific(pool), junk_share._specific(copies), kinds)
     assert shares[3] <= shares[:3].max() < 0.05
     assert junk_share._bound(np.sort(pool[:, 3]), np.sort(copies[kinds == 3, 3]))[0] > 0.8
 

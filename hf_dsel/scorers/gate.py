@@ -21,6 +21,7 @@ from hf_dsel.gate_file import from_bytes, to_bytes
 from hf_dsel.gate_learning import Learned, cross_scores, learn, parts_of, told
 from hf_dsel.gate_models import LM_COLUMNS, Likelihoods, Models, Vectors
 from hf_dsel.gate_turns import Turns
+from hf_dsel.junk_share import about_width
 from hf_dsel.learning_input import check_loading, check_model, check_pool, drawn_from, need_trees, saved, whole
 from hf_dsel.progress import count, say
 from hf_dsel.rows import text_columns
@@ -29,7 +30,7 @@ from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
 from hf_dsel.seeds import check_seed
 
-ALGORITHM = 2
+ALGORITHM = 3
 FEWEST = 300
 FEWEST_ANSWERS = 30
 LOADING = ("embedder", "lm", "embedding", "response_embedding", "side", "on_rows")
@@ -197,8 +198,8 @@ class Gate:
             return f"Gate({self.embedder!r}), which has not learned yet"
         junk, found = self.learned.junk, self.learned
         lines = [
-            f"{junk.share:.1%} of the answers look like corrupted ones (95 %: {junk.low:.1%} to {junk.high:.1%}); "
-            f"learned from {found.rows_used:,} rows",
+            f"{junk.share:.1%} of the answers look like corrupted ones (95 %: {junk.low:.1%} to {junk.high:.1%}"
+            f"{about_width(junk.share, junk.low, junk.high)}); learned from {found.rows_used:,} rows",
             "kind, how well it is told from the pool's rows (AUC; 0.5 is not at all), its estimated share:",
         ]
         for i, name in enumerate(found.names):
