@@ -36,6 +36,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The flags of `hf-dsel gate` beside those that name the dataset."""
     group = parser.add_argument_group("the gate")
     group.add_argument("--gate", metavar="FILE", help="one that --save wrote, instead of learning from DATASET")
+    group.add_argument("--for-pool", action="store_true", help="with --gate: estimate anew how much of DATASET is "
+                       "junk (default: as much as of the pool that the gate learned from)")  # fmt: skip
     group.add_argument("--save", metavar="FILE", help="write what was learned, for other pools (.safetensors)")
     group.add_argument("--embedder", metavar="MODEL", help="a sentence encoder, a Hub id or a folder (default: "
                        "sentence-transformers/all-MiniLM-L6-v2)")  # fmt: skip
@@ -86,6 +88,8 @@ def _judged(options: dict[str, Any]) -> int:
     made = _gate(options)
     dataset = opened(options)
     _check_vectors(options, dataset)
+    if "for_pool" in options and "dry_run" not in options:
+        made = made.for_pool(dataset)
     there = written_columns(dataset, made if made.learned else None)
     makers = gate_columns(made, dataset.column_names)
     if there and made.learned is None:
@@ -175,6 +179,8 @@ def _check(options: dict[str, Any]) -> None:
         clash = [_flag(name) for name in ("learn_from", "text_only", "save") if name in options]
         if clash:
             raise BadConfig(f"--gate has learned already, so {clash[0]} would have no effect; leave one of them out")
+    elif "for_pool" in options:
+        raise BadConfig("--for-pool is about a gate that learned from another pool; name its file with --gate")
 
 
 def _gate(options: dict[str, Any]) -> Gate:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from hf_dsel.ops.text_statistics import Familiar
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
 
-FORMAT = 2  # 1: six judges, not twelve
+FORMAT = 2  # 1: six judges, not twelve, and no scores by kind
 TABLES = ("trigrams", "words", "pairs")
 
 
@@ -27,7 +28,7 @@ def to_bytes(learned: Learned, *, embedder: Embed | None = None, lm: CausalLM | 
     """The file's content. `embedder`, `lm` and `kept` are options that loading gives back."""
     arrays: dict[str, Any] = {
         "weights": learned.junk.weights, "shift": learned.junk.shift, "at": learned.junk.at,
-        "ratio": learned.junk.ratio, "scores": learned.scores, "broken_scores": learned.broken_scores,
+        "ratio": learned.junk.ratio, "scores": learned.scores, "copies": learned.copies,
         "broken_kinds": learned.broken_kinds, "sound": learned.sound,
     }  # fmt: skip
     for i, judge in enumerate(learned.judges):
@@ -50,6 +51,8 @@ def to_bytes(learned: Learned, *, embedder: Embed | None = None, lm: CausalLM | 
         arrays["encoder"], about["encoder"] = learned.encoder.vectors, learned.encoder.model
     if learned.common:
         about["common"] = learned.common
+    if learned.estimated_on is not None:
+        about["estimated_on"] = learned.estimated_on
     arrays["about"] = np.frombuffer(json.dumps(about, sort_keys=True).encode(), np.uint8)
     return save({name: np.ascontiguousarray(value) for name, value in arrays.items()})
 
@@ -87,10 +90,11 @@ def from_bytes(content: bytes, name: str) -> tuple[Learned, dict[str, Any]]:
         judges.append(Judge(Acquaintance(sides[0], sides[1], maps), trees))
     share, low, high = about["junk"]
     junk = JunkKinds(share, low, high, arrays["weights"], arrays["shift"], arrays["at"], arrays["ratio"])
-    parts = arrays["scores"], arrays["broken_scores"], arrays["broken_kinds"], arrays["sound"]
+    parts = arrays["scores"], arrays["copies"], arrays["broken_kinds"], arrays["sound"]
     encoder = EncoderMemory(about["encoder"], arrays["encoder"]) if "encoder" in arrays else None  # not in older files
     common = tuple((text, n) for text, n in about.get("common", ()))
     learned = Learned(tuple(judges), junk, tuple(about["names"]), about["rows_used"], *parts, encoder, common)
+    learned = replace(learned, estimated_on=about.get("estimated_on"))
     embedder = None if about["embedder"] is None else Embed(**about["embedder"])
     lm = None if about.get("lm") is None else CausalLM(**about["lm"])
     return learned, {"embedder": embedder, "lm": lm, **about["kept"]}

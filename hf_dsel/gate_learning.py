@@ -77,7 +77,10 @@ def _seen(judge: int) -> tuple[list[int], list[int]]:
 class Learned:
     """The judges, the share of junk in the pool that they learned from, and the cut for it.
 
-    `encoder`: whose vectors they learned from. `common`: answers to many instructions, shortened, and to how many.
+    `rows_used`: rows learned from. `scores`, `sound`: float64 (turns,), of their turns, or of those of another pool, of
+    which `estimated_on` rows were read to estimate the share there. `copies`: float32 (copies, kinds), the scores of
+    corrupted copies. `encoder`: whose vectors they learned from. `common`: answers to many instructions, shortened, and
+    to how many.
     """
 
     judges: tuple[Judge, ...]
@@ -85,11 +88,32 @@ class Learned:
     names: tuple[str, ...]
     rows_used: int
     scores: npt.NDArray[np.float64]
-    broken_scores: npt.NDArray[np.float64]
+    copies: Floats
     broken_kinds: Ints
     sound: npt.NDArray[np.float64]
     encoder: EncoderMemory | None = None
     common: tuple[tuple[str, int], ...] = ()
+    estimated_on: int | None = None
+
+    @property
+    def broken_scores(self) -> npt.NDArray[np.float64]:
+        """Of each copy as of a turn: log P(the pool's own) / P(any kind)."""
+        return told(self.copies.astype(np.float64))
+
+    @property
+    def of_rows(self) -> str:
+        """Which rows the share is of, for a reader."""
+        learned = f"learned from {self.rows_used:,} rows"
+        return (
+            learned
+            if self.estimated_on is None
+            else f"estimated on {self.estimated_on:,} rows of another pool, {learned}"
+        )
+
+    def for_pool(self, scores: npt.NDArray[np.float64], rows: int, seed: int) -> Learned:
+        """The same judges, with the share of junk estimated by `turns x kinds` scores of another pool's rows."""
+        junk = junk_kinds(scores, self.copies.astype(np.float64), self.broken_kinds, seed=seed)
+        return replace(self, junk=junk, scores=told(scores), sound=junk.sound(scores), estimated_on=rows)
 
     def bare(self) -> Learned:
         """What the probabilities depend on, without what is only remembered."""
@@ -133,10 +157,9 @@ def learn(
         judges.append(Judge(known, _trees(numbers, labels, 1 + len(corruptions), seed + number)))
         say(f"judge {number + 1} of {2 * FOLDS} has learned")
     scores = cross_scores(judges, own, turns, own_part)
-    broken_scores = cross_scores(judges, broken, copies, broken_part)
-    junk = junk_kinds(scores, broken_scores, kind, seed=seed)
+    of_copies = cross_scores(judges, broken, copies, broken_part).astype(np.float32)
+    junk = junk_kinds(scores, of_copies.astype(np.float64), kind, seed=seed)
     names = tuple(c.__name__ for c in corruptions)
-    of_copies = told(broken_scores)
     learned = Learned(tuple(judges), junk, names, len(read), told(scores), of_copies, kind, junk.sound(scores))
     return replace(learned, common=common_answers(turns, len(read)))
 

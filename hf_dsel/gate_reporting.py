@@ -37,9 +37,10 @@ class GateReport:
     none. `problems`: how many rows have none, by reason. `default`: the threshold that `gate=True` takes, None where
     even the soundest rows are too likely junk. `line`: the threshold that the examples are around. `share`: of junk
     among the answers that the gate learned from, with its 95 % interval, and `learned_from` how many rows that were;
-    None without the gate itself. `flipped`: how many pairs look flipped by the column `gate_flipped`, None without it,
-    and `flips` the surest ones; their `sound` is the probability that they are not. `soundest`: the highest
-    probability of a row that does not look flipped, None where there is no such row.
+    None without the gate itself. `estimated_on`: how many rows of another pool the share is of, if it is. `flipped`:
+    how many pairs look flipped by the column `gate_flipped`, None without it, and `flips` the surest ones; their
+    `sound` is the probability that they are not. `soundest`: the highest probability of a row that does not look
+    flipped, None where there is no such row.
     """
 
     sound: Doubles
@@ -55,6 +56,7 @@ class GateReport:
     flipped: int | None = None
     flips: tuple[Example, ...] = ()
     soundest: float | None = None
+    estimated_on: int | None = None
 
     @property
     def judged(self) -> int:
@@ -74,6 +76,8 @@ class GateReport:
             return few, "That is the sum of the probabilities; only the gate itself knows an interval for it."
         share, low, high = self.share
         learned = f"the answers in the {self.learned_from or 0:,} rows that the gate learned from"
+        if self.estimated_on is not None:
+            learned = f"the answers in {self.estimated_on:,} rows of a pool that the gate did not learn from"
         within = f"95% interval: {low:.1%} to {high:.1%}{about_width(share, low, high)}"
         return few, f"Of {learned} it estimates {share:.1%} to be junk ({within})."
 
@@ -267,6 +271,7 @@ def gate_report(
         None if junk is None else (junk.share, junk.low, junk.high),
         None if gate is None or gate.learned is None else gate.learned.rows_used, found, controls, flipped, surest,
         float(sound[open_to].max()) if len(open_to) else None,
+        None if gate is None or gate.learned is None else gate.learned.estimated_on,
     )  # fmt: skip
 
 

@@ -11,10 +11,10 @@ import numpy as np
 from datasets import Dataset
 
 from hf_dsel.gate_learning import copies_of
+from hf_dsel.gate_rows import FEWEST, TooLittle
 from hf_dsel.progress import count, say
 from hf_dsel.rows import read, text_columns
 from hf_dsel.scorers.embed import Embed
-from hf_dsel.scorers.gate import FEWEST, TooLittle
 
 FIRST, MOST = 16, 512  # rows that are timed
 ENOUGH_SECONDS = 2.0

@@ -21,9 +21,10 @@ def need_trees() -> None:
 def check_model(option: str, value: Any, kind: type) -> None:
     """Raise for what is no model: neither a name, nor the scorer that runs it, nor None.
 
-    >>> check_model("embedder", 5, dict)
+    >>> from hf_dsel import Embed
+    >>> check_model("embedder", 5, Embed)
     Traceback (most recent call last):
-    TypeError: embedder=5; it is a model's name or folder as text, a hf_dsel.dict, or None for no model
+    TypeError: embedder=5; it is a model's name or folder as text, a hf_dsel.Embed, or None for no model
     """
     if not isinstance(value, str | kind | None) or value == "":
         wrong = ValueError if value == "" else TypeError
@@ -50,8 +51,8 @@ def whole(option: str, value: Any, *, least: int, rule: str | None = None) -> in
     return int(number)
 
 
-def check_pool(dataset: Any, name: str) -> None:
-    """Raise for what is no `Dataset`; `name` is the class that learns.
+def check_pool(dataset: Any, name: str, does: str = "fit") -> None:
+    """Raise for what is no `Dataset`; `name` is the class that learns, `does` its method that takes the dataset.
 
     >>> check_pool(DatasetDict(train=Dataset.from_list([])), "Gate")
     Traceback (most recent call last):
@@ -59,14 +60,15 @@ def check_pool(dataset: Any, name: str) -> None:
     """
     if isinstance(dataset, Dataset):
         return
+    called = f"{name}.{does}" if does == "fit" else does
     if isinstance(dataset, DatasetDict | IterableDatasetDict) and dataset:
         splits = ", ".join(map(repr, dataset))
-        found = f"has the splits {splits}; give one: {name}.fit(dataset[{str(next(iter(dataset)))!r}])"
+        found = f"has the splits {splits}; give one: {called}(dataset[{str(next(iter(dataset)))!r}])"
     elif isinstance(dataset, IterableDataset):
-        found = f"is a stream; take some rows of it: {name}.fit(Dataset.from_list(list(dataset.take(12_000))))"
+        found = f"is a stream; take some rows of it: {called}(Dataset.from_list(list(dataset.take(12_000))))"
     else:
         found = f"is of type {type(dataset).__name__}; rows become one by datasets.Dataset.from_list(rows)"
-    raise TypeError(f"{name}.fit learns from one Dataset, and this {found}")
+    raise TypeError(f"{name}.{does} {'learns from' if does == 'fit' else 'reads'} one Dataset, and this {found}")
 
 
 def drawn_from(rows: int, pool: int) -> str:

@@ -16,6 +16,7 @@ from hf_dsel.columns import MissingColumn, read_column
 from hf_dsel.copies import check_similarity, find_copies
 from hf_dsel.few_digits import in_few_digits
 from hf_dsel.flipped_pairs import Pairs
+from hf_dsel.gate_rows import TooLittle
 from hf_dsel.junk_share import cut_for
 from hf_dsel.progress import say
 from hf_dsel.rows import detect, text_columns
@@ -23,7 +24,7 @@ from hf_dsel.scorer_marks import described, made_by, scorers_of
 from hf_dsel.scorers.flipped_labels import COLUMN as FLIPPED
 from hf_dsel.scorers.flipped_labels import FEWEST as FEWEST_PAIRS
 from hf_dsel.scorers.flipped_labels import FlippedLabels
-from hf_dsel.scorers.gate import Gate, TooLittle
+from hf_dsel.scorers.gate import Gate
 from hf_dsel.scoring import check_scorers, score
 from hf_dsel.shortage import BELOW
 

@@ -12,7 +12,8 @@ import hf_dsel
 from hf_dsel import FlippedLabels
 from hf_dsel.flipped_learning import FOLDS, logistic
 from hf_dsel.flipped_pairs import Numbers, Pairs, Vectors, flipped
-from hf_dsel.scorers.gate import NotFitted, TooLittle
+from hf_dsel.gate_rows import TooLittle
+from hf_dsel.scorers.gate import NotFitted
 
 pytest.importorskip("lightgbm", reason="pip install lightgbm")
 TOPICS = "rain bread music rivers chess tea trains clouds gardens letters horses maps".split()

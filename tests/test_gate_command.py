@@ -56,6 +56,19 @@ def error_of(command, capsys):
     return last
 
 
+def test_a_gate_for_another_pool(place, capsys):
+    Dataset.from_list(clean(400, seed=5)).to_parquet("clean.parquet")
+    assert run("gate clean.parquet --gate gate.safetensors --for-pool --out out --examples 1") == 0
+    printed = capsys.readouterr().out
+    assert "Of the answers in 400 rows of a pool that the gate did not learn from it estimates 0." in printed
+    assert np.mean(Dataset.from_parquet("out/train.parquet")["gate"][:]) > 0.97
+    assert run("gate clean.parquet --gate gate.safetensors --examples 1") == 0
+    assert "rows that the gate learned from it estimates 2" in (out := capsys.readouterr().out) or "estimates 3" in out
+    assert "--for-pool is about a gate that learned from another pool" in error_of(
+        "gate pool.parquet --for-pool", capsys
+    )
+
+
 def test_what_it_prints_and_writes(place, capsys):
     assert run("gate pool.parquet --gate gate.safetensors --report --out out --examples 2") == 0
     printed = capsys.readouterr().out

@@ -14,7 +14,7 @@ from hf_dsel import Gate, GateReport, gate_report
 from hf_dsel.corruptions import cut_short, placeholder, words_shuffled
 from hf_dsel.gate_examples import around, on_a_line, said_in
 from hf_dsel.gate_page import page
-from hf_dsel.scorers.gate import TooLittle
+from hf_dsel.gate_rows import TooLittle
 
 from .scorers.test_gate import clean, dirty
 from .test_flipped_labels import planted

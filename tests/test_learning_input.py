@@ -10,8 +10,8 @@ from datasets import Dataset, DatasetDict
 import hf_dsel
 from hf_dsel import Embed, FlippedLabels, Gate
 from hf_dsel.corruptions import cut_short, words_shuffled
+from hf_dsel.gate_rows import TooLittle
 from hf_dsel.learning_input import saved
-from hf_dsel.scorers.gate import TooLittle
 from tests import test_flipped_labels
 from tests.scorers.test_gate import clean
 

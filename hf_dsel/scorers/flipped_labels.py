@@ -16,11 +16,12 @@ from datasets import Dataset, Value
 from hf_dsel.encoder_memory import EncoderMemory, described
 from hf_dsel.flipped_learning import LearnedOrder, from_bytes, learn_order, to_bytes
 from hf_dsel.flipped_pairs import Floats, Pairs, Vectors
+from hf_dsel.gate_rows import TooLittle
 from hf_dsel.learning_input import check_loading, check_model, check_pool, drawn_from, need_trees, saved, whole
 from hf_dsel.progress import say
 from hf_dsel.rows import detect, text_columns
 from hf_dsel.scorers.embed import Embed
-from hf_dsel.scorers.gate import NotFitted, TooLittle
+from hf_dsel.scorers.gate import NotFitted
 from hf_dsel.seeds import check_seed
 
 ALGORITHM = 1

@@ -20,25 +20,19 @@ from hf_dsel.encoder_memory import EncoderMemory
 from hf_dsel.gate_file import from_bytes, to_bytes
 from hf_dsel.gate_learning import Learned, cross_scores, learn, parts_of, told
 from hf_dsel.gate_models import LM_COLUMNS, Likelihoods, Models, Vectors
-from hf_dsel.gate_turns import Turns
+from hf_dsel.gate_rows import FEWEST, DrawnRows
+from hf_dsel.gate_turns import Turns, common_answers
 from hf_dsel.junk_share import about_width
-from hf_dsel.learning_input import check_loading, check_model, check_pool, drawn_from, need_trees, saved, whole
+from hf_dsel.learning_input import check_loading, check_model, check_pool, need_trees, saved, whole
 from hf_dsel.progress import count, say
-from hf_dsel.rows import text_columns
 from hf_dsel.scorers import options
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
 from hf_dsel.seeds import check_seed
 
 ALGORITHM = 3
-FEWEST = 300
-FEWEST_ANSWERS = 30
 LOADING = ("embedder", "lm", "embedding", "response_embedding", "side", "on_rows")
 Floats = npt.NDArray[np.float32]
-
-
-class TooLittle(ValueError):
-    """A pool has too few answered rows to learn a gate from."""
 
 
 class NotFitted(ValueError):
@@ -67,7 +61,7 @@ class Gate:
     What it does not see: wrong facts, faults that resemble no corruption (give your own as functions), and one junk
     answer that fills a part of the pool, "N/A" in a tenth of the rows: that looks like the pool's own. An answer to 20
     different instructions and 1 % of the rows is named when it learns and by `print`. Applied to another pool it takes
-    that one for as dirty as the pool that it learned from.
+    that one for as dirty as the pool that it learned from, unless `for_pool` is asked to look.
 
     Args:
         embedder: a sentence encoder, as a model or an `Embed`; None learns from text statistics alone.
@@ -142,43 +136,52 @@ class Gate:
         """Itself if it has learned already, else one that has learned from this pool."""
         if self.learned is not None:
             return self
-        need_trees()
-        check_pool(dataset, type(self).__name__)
-        self.check(dataset.column_names)
-        at = np.arange(len(dataset))
-        if len(dataset) > self.learn_from:
-            at = np.sort(np.random.default_rng(self.seed).choice(len(dataset), self.learn_from, replace=False))
-        names = [*text_columns(dataset.column_names), *self.also_reads(dataset.column_names)]
-        batch = dataset.with_format(None).select_columns(names).select(at)[:]
-        read = rows.read(batch, side=self.side)
-        turns = Turns.of(read)
-        said = [j for j, text in enumerate(turns.responses) if text.strip()]
-        answered = len(np.unique(turns.row[said]))
-        different = len({(turns.instructions[j], turns.responses[j]) for j in said})
-        if min(answered, different) < FEWEST:
-            there = f"{answered:,} of {drawn_from(len(at), len(dataset)).removesuffix(' rows')}"
-            there += f", {different:,} different" if different < answered else ""
-            more = f"Give a larger learn_from= than {self.learn_from:,}" if len(at) < len(dataset) else (
-                "Fit it on a larger pool of the same kind, Gate.fit(larger)")  # fmt: skip
-            raise TooLittle(
-                f"the gate learns from at least {FEWEST} different rows with an answer, and here are {there}. {more}, "
-                "or go without a gate."
-            )
-        if (answers := len(set(turns.responses))) < FEWEST_ANSWERS:
-            here = f"among {drawn_from(len(at), len(dataset))}" if len(at) < len(dataset) else "here"
-            raise TooLittle(
-                f"the {answered:,} answered rows {here} have only {answers} different answers, and the gate learns "
-                f"from at least {FEWEST_ANSWERS}: among so few it cannot tell a wrong one. Go without a gate."
-            )
-        say(f"the gate learns from {count(len(read), 'row')}")
+        drawn = self._drawn(dataset, "fit")
+        say(f"the gate learns from {count(len(drawn.read), 'row')}")
         models = self._made_models()
-        models.learn_columns(turns, batch, read)
+        models.learn_columns(drawn.turns, drawn.batch, drawn.read)
         if models.vectors is not None:
-            models.vectors.check_known(turns)
-        learned = learn(read, parts_of(read, batch), self.corruptions, models.measured, seed=self.seed, say=say)
+            models.vectors.check_known(drawn.turns)
+        parts = parts_of(drawn.read, drawn.batch)
+        learned = learn(drawn.read, parts, self.corruptions, models.measured, seed=self.seed, say=say)
         encoder = None if self._embed is None else EncoderMemory.of(self._embed)
+        return self._with(replace(learned, encoder=encoder), models, drawn.turns)
+
+    def for_pool(self, dataset: Dataset) -> Self:
+        """The same gate, learned as it is, with the share of junk and the kinds of it estimated in another pool.
+
+            gate = hf_dsel.Gate.load("gate.safetensors").for_pool(other)
+
+        Without it a gate takes every pool for as dirty as the one that it learned from. The other pool's texts should
+        be of the same sort: what is unusual in the first looks like junk in the second.
+
+        Raises:
+            NotFitted: it has not learned yet.
+            TooLittle: fewer than 300 different rows with an answer, or than 30 different answers.
+        """
+        if self.learned is None:
+            raise NotFitted("this gate has not learned yet: Gate.fit(pool) learns from a pool, and estimates its share")
+        drawn = self._drawn(dataset, "for_pool")
+        say(f"the gate looks at {count(len(drawn.read), 'row')}")
+        models = self._known_models()
+        models.learn_columns(drawn.turns, drawn.batch, drawn.read)
+        parts = parts_of(drawn.read, drawn.batch)[drawn.turns.row]
+        scores = cross_scores(self.learned.judges, models.measured(drawn.turns), drawn.turns, parts)
+        learned = self.learned.for_pool(scores, len(drawn.read), self.seed)
+        common = common_answers(drawn.turns, len(drawn.read))
+        return self._with(replace(learned, common=common), models, drawn.turns)
+
+    def _drawn(self, dataset: Dataset, does: str) -> DrawnRows:
+        need_trees()
+        check_pool(dataset, type(self).__name__, does)
+        self.check(dataset.column_names)
+        also = self.also_reads(dataset.column_names)
+        return DrawnRows.of(dataset, also, self.side, most=self.learn_from, seed=self.seed)
+
+    def _with(self, learned: Learned, models: Models, turns: Turns) -> Self:
+        """Itself with something learned, which it says; what models said of these turns is kept."""
         made = replace(self)
-        made.learned, made._models = replace(learned, encoder=encoder), models.of_turns(turns)
+        made.learned, made._models = learned, models.of_turns(turns)
         say(str(made).splitlines()[0])
         if learned.common:
             say(_about_common(learned.common))
@@ -199,7 +202,7 @@ class Gate:
         junk, found = self.learned.junk, self.learned
         lines = [
             f"{junk.share:.1%} of the answers look like corrupted ones (95 %: {junk.low:.1%} to {junk.high:.1%}"
-            f"{about_width(junk.share, junk.low, junk.high)}); learned from {found.rows_used:,} rows",
+            f"{about_width(junk.share, junk.low, junk.high)}); {found.of_rows}",
             "kind, how well it is told from the pool's rows (AUC; 0.5 is not at all), its estimated share:",
         ]
         for i, name in enumerate(found.names):
@@ -241,7 +244,7 @@ class Gate:
         need_trees()
         options.check_rows(column_names, self.side)
         missing = [name for name in self._vector_columns() if name not in column_names]
-        if texts := [name for name in self._vector_columns() if name in text_columns(column_names)]:
+        if texts := [name for name in self._vector_columns() if name in rows.text_columns(column_names)]:
             raise ValueError(
                 f"the column {texts[0]!r} holds the rows' texts; name one of vectors, such as hf_dsel.Embed writes, or "
                 "none to have the texts embedded"
@@ -258,11 +261,7 @@ class Gate:
             raise NotFitted("this gate has not learned yet: gate = Gate.fit(pool), then pool.map(gate, batched=True)")
         read = rows.read(batch, side=self.side)
         turns = Turns.of(read)
-        if self._models is None:  # loaded, or come from another process
-            if self.learned.encoder is not None and self._embed is not None:
-                self.learned.encoder.check(self._embed, type(self).__name__)
-            self._models = self._made_models()
-        models = self._models.continued()
+        models = self._known_models()
         models.learn_columns(turns, batch, read)
         sound: list[float | None] = [None] * len(read)
         reason: list[str | None] = [None] * len(read)
@@ -351,6 +350,14 @@ class Gate:
     def _made_models(self) -> Models:
         vectors = None if self._embed is None else Vectors(self._embed, self.embedding, self.response_embedding)
         return Models(vectors, None if self._lm is None else Likelihoods(self._lm, self._prefix))
+
+    def _known_models(self) -> Models:
+        """The models, of which what they say from now on is forgotten; the encoder is the one that it learned with."""
+        if self._models is None:  # loaded, or come from another process
+            if self.learned is not None and self.learned.encoder is not None and self._embed is not None:
+                self.learned.encoder.check(self._embed, type(self).__name__)
+            self._models = self._made_models()
+        return self._models.continued()
 
     def _vector_columns(self) -> list[str]:
         return [name for name in (self.embedding, self.response_embedding) if name is not None]

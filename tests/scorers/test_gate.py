@@ -10,8 +10,9 @@ import hf_dsel
 from hf_dsel import Gate
 from hf_dsel.corruptions import CORRUPTIONS, cut_short, other_answer, placeholder, similar_answer, words_shuffled
 from hf_dsel.gate_learning import FOLDS, _seen, part_of, parts_of
+from hf_dsel.gate_rows import TooLittle
 from hf_dsel.rows import read
-from hf_dsel.scorers.gate import NotFitted, TooLittle
+from hf_dsel.scorers.gate import NotFitted
 
 pytest.importorskip("lightgbm", reason="pip install lightgbm")
 TOPICS = [
@@ -116,6 +117,37 @@ def test_saved_loaded_and_pickled(pool, gate, tmp_path):
     (tmp_path / "cut").write_bytes((tmp_path / "gate.safetensors").read_bytes()[:5000])
     with pytest.raises(ValueError, match="no gate that Gate.save wrote, or was cut off"):
         Gate.load(tmp_path / "cut")
+
+
+def test_the_share_of_another_pool(pool, gate, tmp_path):
+    own = gate.for_pool(pool[0])
+    mine, theirs = own.learned.junk, gate.learned.junk  # by the same judges, so the same
+    assert (mine.share, mine.low, mine.high) == (theirs.share, theirs.low, theirs.high)
+    assert own(pool[0][:60]) == gate(pool[0][:60]) and own.settings()["learned"] != gate.settings()["learned"]
+
+    without = Dataset.from_list(clean(500, seed=5))
+    looked = gate.for_pool(without)
+    assert looked.learned.junk.share < 0.03 < gate.learned.junk.share
+    assert np.min(looked(without[:])["gate"]) > 0.97 > np.min(gate(without[:])["gate"])
+    more, bad = dirty(500, 0.6, (cut_short, placeholder, words_shuffled), seed=9)
+    looked_twice = looked.for_pool(more)
+    assert abs(looked_twice.learned.junk.share - bad.mean()) < 0.15
+    first = str(looked_twice).splitlines()[0]
+    assert first.endswith(f"estimated on 500 rows of another pool, learned from {gate.learned.rows_used:,} rows")
+
+    looked.save(tmp_path / "gate.safetensors")
+    for copy in (Gate.load(tmp_path / "gate.safetensors"), pickle.loads(pickle.dumps(looked))):
+        assert copy(without[:50]) == looked(without[:50]) and str(copy) == str(looked)
+        assert copy.for_pool(more).learned.junk.share == looked_twice.learned.junk.share
+
+
+def test_what_has_no_share(gate):
+    with pytest.raises(NotFitted, match="has not learned yet: Gate.fit"):
+        Gate(embedder=None).for_pool(Dataset.from_list(clean(400)))
+    with pytest.raises(TooLittle, match="at least 300 different rows with an answer, and here are 200 of 200"):
+        gate.for_pool(Dataset.from_list(clean(200)))
+    with pytest.raises(TypeError, match="Gate.for_pool reads one Dataset, and this is of type list; rows become one"):
+        gate.for_pool(clean(400))
 
 
 def test_no_row_is_judged_by_who_has_seen_it():

@@ -8,8 +8,8 @@ import hf_dsel
 from hf_dsel import Gate
 from hf_dsel.corruptions import cut_short, other_answer, similar_answer, words_shuffled
 from hf_dsel.gate_models import CannotTell
+from hf_dsel.gate_rows import TooLittle
 from hf_dsel.scorers.causal_lm import CausalLM
-from hf_dsel.scorers.gate import TooLittle
 from tests.scorers.test_gate import clean
 
 pytest.importorskip("lightgbm", reason="pip install lightgbm")
