@@ -84,8 +84,8 @@ def test_a_wide_interval_takes_its_lower_end(total, n, each):
         if found.low >= 0.7 * bound:
             assert found.share == pytest.approx(bound)
         if found.low <= 0.5 * bound:
-            assert found.share == found.low
-        taken += found.share == found.low
+            assert found.share == max(found.low, 0.1 * bound)
+            taken += 1
     assert (taken == 0) == (total in (0.3, 0.05)), "few rows, little junk: the lower end; many rows or much junk: not"
 
 
