@@ -27,6 +27,7 @@ from hf_dsel.shortage import reasons_to_read
 LINES = (0.1, 0.25, 0.5, 0.75, 0.9)  # thresholds in the table, beside the one of gate=True
 WEAK = 0.7  # AUC below which a kind is hardly seen
 SHOWN = 8  # kinds with examples in the terminal; the page has all
+FEWER, ROUNDING = 0.75, 0.005  # of the share's lower end: with fewer than that it is another pool
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,11 @@ class GateReport:
         if self.estimated_on is not None:
             learned = f"the answers in {self.estimated_on:,} rows of a pool that the gate did not learn from"
         within = f"95% interval: {low:.1%} to {high:.1%}{about_width(share, low, high)}"
-        return few, f"Of {learned} it estimates {share:.1%} to be junk ({within})."
+        said = f"Of {learned} it estimates {share:.1%} to be junk ({within})."
+        # of conversations and pairs the least sound answer counts, so more than the share says nothing
+        if self.estimated_on is None and junk / max(1, self.judged) < FEWER * low - ROUNDING:
+            said += " This pool looks cleaner: gate.for_pool(dataset), or --for-pool, estimates the share in it."
+        return few, said
 
     def cells(self) -> tuple[list[list[str]], list[list[str]]]:
         """The tables of thresholds and of kinds as texts, their heads first."""
