@@ -100,6 +100,8 @@ def _judged(options: dict[str, Any]) -> int:
         judges = {**makers, **flip_columns(made, dataset.column_names)} if len(there) < len(makers) else {}
         todo = [judge for name, judge in judges.items() if name not in dataset.column_names]
         planned, todo, flips = foreseen_flips(dataset, todo)
+        if "for_pool" in options:
+            show(f"first, the share of junk is estimated in {count(min(made.learn_from, len(dataset)), 'row')}\n")
         show(plan(planned, scorers=todo))
         if flips is not None:
             show(flips)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,10 +90,10 @@ def from_bytes(content: bytes, name: str) -> tuple[Learned, dict[str, Any]]:
     share, low, high = about["junk"]
     junk = JunkKinds(share, low, high, arrays["weights"], arrays["shift"], arrays["at"], arrays["ratio"])
     parts = arrays["scores"], arrays["copies"], arrays["broken_kinds"], arrays["sound"]
-    encoder = EncoderMemory(about["encoder"], arrays["encoder"]) if "encoder" in arrays else None  # not in older files
+    encoder = EncoderMemory(about["encoder"], arrays["encoder"]) if "encoder" in arrays else None
     common = tuple((text, n) for text, n in about.get("common", ()))
-    learned = Learned(tuple(judges), junk, tuple(about["names"]), about["rows_used"], *parts, encoder, common)
-    learned = replace(learned, estimated_on=about.get("estimated_on"))
+    learned = Learned(tuple(judges), junk, tuple(about["names"]), about["rows_used"], *parts, encoder, common,
+                      about.get("estimated_on"))  # fmt: skip
     embedder = None if about["embedder"] is None else Embed(**about["embedder"])
     lm = None if about.get("lm") is None else CausalLM(**about["lm"])
     return learned, {"embedder": embedder, "lm": lm, **about["kept"]}

@@ -78,7 +78,7 @@ class GateReport:
         share, low, high = self.share
         learned = f"the answers in the {self.learned_from or 0:,} rows that the gate learned from"
         if self.estimated_on is not None:
-            learned = f"the answers in {self.estimated_on:,} rows of a pool that the gate did not learn from"
+            learned = f"the answers in {self.estimated_on:,} rows of this pool, which the gate did not learn from,"
         within = f"95% interval: {low:.1%} to {high:.1%}{about_width(share, low, high)}"
         said = f"Of {learned} it estimates {share:.1%} to be junk ({within})."
         # of conversations and pairs the least sound answer counts, so more than the share says nothing

@@ -31,8 +31,10 @@ class DrawnRows:
     turns: Turns
 
     @classmethod
-    def of(cls, dataset: Dataset, also: Sequence[str], side: rows.Side, *, most: int, seed: int) -> Self:
-        """At most `most` rows, drawn at random, with their texts and the columns `also`.
+    def of(
+        cls, dataset: Dataset, also: Sequence[str], side: rows.Side, *, most: int, seed: int, learns: bool = True
+    ) -> Self:
+        """At most `most` rows, drawn at random, with their texts and the columns `also`, to learn from or to look at.
 
         Raises:
             TooLittle: fewer than 300 different rows with an answer, or than 30 different answers.
@@ -44,6 +46,8 @@ class DrawnRows:
         batch = dataset.with_format(None).select_columns(names).select(at)[:]
         read = rows.read(batch, side=side)
         turns = Turns.of(read)
+        does = "learns from" if learns else "estimates the share of junk in"
+        instead = "Take the gate as it is, without for_pool, or a larger pool."
         said = [j for j, text in enumerate(turns.responses) if text.strip()]
         answered = len(np.unique(turns.row[said]))
         different = len({(turns.instructions[j], turns.responses[j]) for j in said})
@@ -53,13 +57,14 @@ class DrawnRows:
             more = f"Give a larger learn_from= than {most:,}" if len(at) < len(dataset) else (
                 "Fit it on a larger pool of the same kind, Gate.fit(larger)")  # fmt: skip
             raise TooLittle(
-                f"the gate learns from at least {FEWEST} different rows with an answer, and here are {there}. {more}, "
-                "or go without a gate."
+                f"the gate {does} at least {FEWEST} different rows with an answer, and here are {there}. "
+                f"{more + ', or go without a gate.' if learns else instead}"
             )
         if (answers := len(set(turns.responses))) < FEWEST_ANSWERS:
             here = f"among {drawn_from(len(at), len(dataset))}" if len(at) < len(dataset) else "here"
             raise TooLittle(
-                f"the {answered:,} answered rows {here} have only {answers} different answers, and the gate learns "
-                f"from at least {FEWEST_ANSWERS}: among so few it cannot tell a wrong one. Go without a gate."
+                f"the {answered:,} answered rows {here} have only {answers} different answers, and the gate {does} at "
+                f"least {FEWEST_ANSWERS}: among so few it cannot tell a wrong one. "
+                f"{'Go without a gate.' if learns else instead}"
             )
         return cls(batch, read, turns)

@@ -60,12 +60,14 @@ def test_a_gate_for_another_pool(place, capsys):
     Dataset.from_list(clean(400, seed=5)).to_parquet("clean.parquet")
     assert run("gate clean.parquet --gate gate.safetensors --for-pool --out out --examples 1") == 0
     printed = capsys.readouterr().out
-    assert "Of the answers in 400 rows of a pool that the gate did not learn from it estimates 0." in printed
+    assert "Of the answers in 400 rows of this pool, which the gate did not learn from, it estimates 0." in printed
     assert np.mean(Dataset.from_parquet("out/train.parquet")["gate"][:]) > 0.97
     assert run("gate clean.parquet --gate gate.safetensors --examples 1") == 0
     printed = capsys.readouterr().out
     assert "700 rows that the gate learned from it estimates" in printed
     assert "This pool looks cleaner: gate.for_pool(dataset), or --for-pool, estimates the share in it." in printed
+    assert run("gate clean.parquet --gate gate.safetensors --for-pool --dry-run") == 0
+    assert "first, the share of junk is estimated in 400 rows" in capsys.readouterr().out
     assert "--for-pool is about a gate that learned from another pool" in error_of(
         "gate pool.parquet --for-pool", capsys
     )

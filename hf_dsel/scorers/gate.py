@@ -158,6 +158,7 @@ class Gate:
         Raises:
             NotFitted: it has not learned yet.
             TooLittle: fewer than 300 different rows with an answer, or than 30 different answers.
+            CannotTell: the embedder does not know the language.
         """
         if self.learned is None:
             raise NotFitted("this gate has not learned yet: Gate.fit(pool) learns from a pool, and estimates its share")
@@ -165,6 +166,8 @@ class Gate:
         say(f"the gate looks at {count(len(drawn.read), 'row')}")
         models = self._known_models()
         models.learn_columns(drawn.turns, drawn.batch, drawn.read)
+        if models.vectors is not None:
+            models.vectors.check_known(drawn.turns)
         parts = parts_of(drawn.read, drawn.batch)[drawn.turns.row]
         scores = cross_scores(self.learned.judges, models.measured(drawn.turns), drawn.turns, parts)
         learned = self.learned.for_pool(scores, len(drawn.read), self.seed)
@@ -176,7 +179,7 @@ class Gate:
         check_pool(dataset, type(self).__name__, does)
         self.check(dataset.column_names)
         also = self.also_reads(dataset.column_names)
-        return DrawnRows.of(dataset, also, self.side, most=self.learn_from, seed=self.seed)
+        return DrawnRows.of(dataset, also, self.side, most=self.learn_from, seed=self.seed, learns=does == "fit")
 
     def _with(self, learned: Learned, models: Models, turns: Turns) -> Self:
         """Itself with something learned, which it says; what models said of these turns is kept."""

@@ -144,8 +144,14 @@ def test_the_share_of_another_pool(pool, gate, tmp_path):
 def test_what_has_no_share(gate):
     with pytest.raises(NotFitted, match="has not learned yet: Gate.fit"):
         Gate(embedder=None).for_pool(Dataset.from_list(clean(400)))
-    with pytest.raises(TooLittle, match="at least 300 different rows with an answer, and here are 200 of 200"):
+    few = (
+        "the gate estimates the share of junk in at least 300 different rows with an answer, and here are 200 of 200. T"
+    )
+    with pytest.raises(TooLittle, match=few + "ake the gate as it is, without for_pool, or a larger pool"):
         gate.for_pool(Dataset.from_list(clean(200)))
+    same = Dataset.from_list([{"instruction": f"Question {i}", "output": "yes"} for i in range(400)])
+    with pytest.raises(TooLittle, match="only 1 different answers, and the gate estimates .* Take the gate as it is"):
+        gate.for_pool(same)
     with pytest.raises(TypeError, match="Gate.for_pool reads one Dataset, and this is of type list; rows become one"):
         gate.for_pool(clean(400))
 
