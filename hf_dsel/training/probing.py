@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -38,9 +39,14 @@ class Probe:
     gradients: Gradients | None
     records: Records = field(init=False)
     source_rows: int = 0
-    _trainer: Any = field(default=None, repr=False)
+    _bound: weakref.ref[Any] | None = field(default=None, repr=False)
     _rows: Dataset | None = field(default=None, repr=False)
     _collate: Any = field(default=None, repr=False)
+
+    @property
+    def _trainer(self) -> Any:
+        assert self._bound is not None
+        return self._bound()
 
     @property
     def held_out(self) -> bool:
@@ -58,7 +64,7 @@ class Probe:
         kind = recordable.kind_of(trainer)
         numbers = sequence_stats.ANSWER if kind == "sft" else sequence_stats.PAIR
         self.records = Records((*numbers, "grand") if self.gradients else numbers)
-        self._trainer, self._collate = trainer, RowCollator(trainer.data_collator)
+        self._bound, self._collate = weakref.ref(trainer), RowCollator(trainer.data_collator)
         if isinstance(self.on, Dataset):
             self.source_rows = len(self.on)
             fresh = self.on.remove_columns(ROW) if ROW in self.on.column_names else self.on

@@ -7,11 +7,12 @@ import functools
 import json
 import os
 import warnings
+import weakref
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,11 @@ class Recorder:
     """What a `TrainingDynamics` does inside one trainer.
 
     The trainer's `compute_loss` takes the row numbers out of the batch, lets the trainer's own one run, and reads what
-    the model returned in it. Nothing runs twice.
+    the model returned in it. Nothing runs twice. The trainer holds this and not the other way round: its model is freed
+    with it, while the records stay.
     """
 
-    trainer: Any
+    bound: InitVar[Any]
     learned_at: LearnedAt
     pack_to: int | None
     probe: Probe | None
@@ -50,16 +52,16 @@ class Recorder:
     numbering: Numbering = field(init=False)
     records: Records = field(init=False)
     identity: dict[str, Any] = field(init=False)
+    _bound: weakref.ref[Any] = field(init=False, repr=False)
     epoch: int = 0
-    _head: FullerHead | None = field(default=None, repr=False)
     _outputs: list[Any] | None = field(default=None, repr=False)
     _hooks: list[Any] = field(default_factory=list, repr=False)
     _resume_from: Path | None = None
 
-    def __post_init__(self) -> None:
-        trainer = self.trainer
-        self.kind = recordable.kind_of(trainer)
-        recordable.check(trainer, pack_to=self.pack_to)
+    def __post_init__(self, bound: Any) -> None:
+        self.kind = recordable.kind_of(bound)
+        recordable.check(bound, pack_to=self.pack_to)
+        trainer, self._bound = bound, weakref.ref(bound)
         with trainer.args.main_process_first(desc="row numbers"):
             self.numbering = Numbering.of(trainer.train_dataset)
         self.records = Records(sequence_stats.ANSWER if self.kind == "sft" else sequence_stats.PAIR)
@@ -73,6 +75,11 @@ class Recorder:
             "probe": None,
         } | (self.probe.identity if self.probe is not None else {})
 
+    @property
+    def trainer(self) -> Any:
+        """The bound one, or None when it is gone."""
+        return self._bound()
+
     def attach(self) -> None:
         """Change the trainer: its training set, its collator, and what `train` and `compute_loss` do around theirs."""
         trainer = self.trainer
@@ -84,10 +91,8 @@ class Recorder:
         if ROW not in trainer._signature_columns:
             trainer._signature_columns.append(ROW)
         trainer.data_collator = RowCollator(trainer.data_collator)
-        if self.kind == "sft":
-            self._head = FullerHead(trainer.model)
         trainer.compute_loss = self._reading(trainer.compute_loss)
-        trainer.train = self._remembering(trainer.train)
+        trainer.train = self._remembering(trainer.train, FullerHead(trainer.model) if self.kind == "sft" else None)
         trainer.add_callback(callback_of(self))
 
     def _reading(self, plain: Any) -> Any:
@@ -103,7 +108,7 @@ class Recorder:
 
         return compute_loss
 
-    def _remembering(self, plain: Any) -> Any:
+    def _remembering(self, plain: Any, head: FullerHead | None) -> Any:
         @functools.wraps(plain)
         def train(resume_from_checkpoint: Any = None, *args: Any, **kwargs: Any) -> Any:
             from transformers.trainer_utils import get_last_checkpoint
@@ -112,14 +117,14 @@ class Recorder:
             if found is True:
                 found = get_last_checkpoint(self.trainer.args.output_dir)
             self._resume_from = None if found is None else Path(found)
-            if self._head is not None:
-                self._head.on()  # before accelerate wraps the model
+            if head is not None:
+                head.on()  # before accelerate wraps the model
             try:
                 return plain(resume_from_checkpoint, *args, **kwargs)
             finally:
                 self._release()  # also when training was broken off
-                if self._head is not None:
-                    self._head.off()
+                if head is not None:
+                    head.off()
 
         return train
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import functools
 import math
 import time
+import weakref
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field, is_dataclass, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, field, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +78,12 @@ def is_plan(strategy: Any) -> bool:
 
 @dataclass
 class Reselector:
-    """The trainer keeps its dataset and its dataloader; what changes is the rows that its sampler draws."""
+    """The trainer keeps its dataset and its dataloader; what changes is the rows that its sampler draws.
 
-    trainer: Any
+    The trainer holds this and not the other way round: its model is freed with it, while the selections stay.
+    """
+
+    bound: InitVar[Any]
     given: Dataset | None
     strategy: Any
     k: int
@@ -93,13 +97,14 @@ class Reselector:
     places: IntArray = field(init=False)  # pool row → row of the training set, -1 where TRL left it out
     sampler: RoundSampler = field(init=False)
     state: RoundState = field(init=False)
+    _bound: weakref.ref[Any] = field(init=False, repr=False)
     _next: int | None = None
     _steps: int = 0
     _resume_from: Path | None = None
 
-    def __post_init__(self) -> None:
-        trainer = self.trainer
-        reselectable.check(trainer, every=self.every, k=self.k, scores=self.score is not None)
+    def __post_init__(self, bound: Any) -> None:
+        reselectable.check(bound, every=self.every, k=self.k, scores=self.score is not None)
+        trainer, self._bound = bound, weakref.ref(bound)
         if self.score is not None and not callable(self.score):
             reselectable.check_scored_model(trainer.model)
         self.pool, self.places = self._pool_and_places()
@@ -168,6 +173,11 @@ class Reselector:
             "order": self.order, "seed": self.seed, "steps a round": self._steps,
             "pool": [self.source.rows, self.source.sha256],
         }  # fmt: skip
+
+    @property
+    def trainer(self) -> Any:
+        """The bound one, or None when it is gone."""
+        return self._bound()
 
     def attach(self) -> None:
         """Give the trainer the sampler, and listen to it."""

@@ -1,5 +1,8 @@
 """What is recorded is what the trainer computed: real steps of TRL's SFTTrainer on a tiny model."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -40,7 +43,9 @@ def test_every_number_is_the_one_of_the_plain_model(how):
     pool = tiny_pool(11)
     options = {} if how == "padded" else {"padding_free": True, "max_length": None}
     trainer = sft(pool, learning_rate=0.0, num_train_epochs=2, **options)
-    tokens = reference(trainer.model.eval(), TrainingDynamics().bind(sft(pool))._recorder.trainer)
+    numbered = sft(pool)
+    TrainingDynamics().bind(numbered)
+    tokens = reference(trainer.model.eval(), numbered)
     dynamics = TrainingDynamics(pack_to=64 if how == "packed" else None).bind(trainer)
     trainer.train()
     assert (len(trainer.train_dataset) < 11) == (how == "packed")
@@ -48,6 +53,20 @@ def test_every_number_is_the_one_of_the_plain_model(how):
     for i, name in enumerate(NAMES):
         for epoch in (0, 1):
             assert found[name][:, epoch] == pytest.approx(tokens[:, i], abs=2e-5), name
+
+
+def test_the_model_is_freed_with_its_trainer_and_the_records_stay():
+    pool = tiny_pool()
+    trainer = sft(pool)
+    dynamics = TrainingDynamics(probe="epoch", probe_on=[0, 1]).bind(trainer)
+    reselect = hf_dsel.Reselect("random", k=8).bind(trainer)
+    trainer.train()
+    model = weakref.ref(trainer.model)
+    before = dynamics.add_to(pool).to_dict()
+    del trainer
+    gc.collect()
+    assert model() is None
+    assert dynamics.add_to(pool).to_dict() == before and len(reselect.selections) == 3
 
 
 def test_recorded_losses_are_the_trainers_own_step_by_step():
