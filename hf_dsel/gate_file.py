@@ -15,6 +15,7 @@ from hf_dsel.gate_learning import Judge, Learned
 from hf_dsel.gate_turns import Acquaintance
 from hf_dsel.junk_share import JunkKinds
 from hf_dsel.learning_input import need_trees
+from hf_dsel.lm_memory import LMMemory
 from hf_dsel.ops.text_statistics import Familiar
 from hf_dsel.scorers.causal_lm import CausalLM
 from hf_dsel.scorers.embed import Embed
@@ -48,6 +49,8 @@ def to_bytes(learned: Learned, *, embedder: Embed | None = None, lm: CausalLM | 
     }  # fmt: skip
     if learned.encoder is not None:
         arrays["encoder"], about["encoder"] = learned.encoder.vectors, learned.encoder.model
+    if learned.lm is not None:
+        arrays["lm"], about["lm_name"] = learned.lm.numbers, learned.lm.model
     if learned.common:
         about["common"] = learned.common
     if learned.estimated_on is not None:
@@ -91,9 +94,10 @@ def from_bytes(content: bytes, name: str) -> tuple[Learned, dict[str, Any]]:
     junk = JunkKinds(share, low, high, arrays["weights"], arrays["shift"], arrays["at"], arrays["ratio"])
     parts = arrays["scores"], arrays["copies"], arrays["broken_kinds"], arrays["sound"]
     encoder = EncoderMemory(about["encoder"], arrays["encoder"]) if "encoder" in arrays else None
+    said_by = LMMemory(about["lm_name"], arrays["lm"]) if "lm" in arrays else None
     common = tuple((text, n) for text, n in about.get("common", ()))
     learned = Learned(tuple(judges), junk, tuple(about["names"]), about["rows_used"], *parts, encoder, common,
-                      about.get("estimated_on"))  # fmt: skip
+                      about.get("estimated_on"), said_by)  # fmt: skip
     embedder = None if about["embedder"] is None else Embed(**about["embedder"])
     lm = None if about.get("lm") is None else CausalLM(**about["lm"])
     return learned, {"embedder": embedder, "lm": lm, **about["kept"]}

@@ -18,6 +18,7 @@ from hf_dsel.encoder_memory import EncoderMemory
 from hf_dsel.flipped_pairs import implicit_strings
 from hf_dsel.gate_turns import Acquaintance, Measured, Turns, common_answers
 from hf_dsel.junk_share import JunkKinds, junk_kinds
+from hf_dsel.lm_memory import LMMemory
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -79,8 +80,8 @@ class Learned:
 
     `rows_used`: rows learned from. `scores`, `sound`: float64 (turns,), of their turns, or of those of another pool, of
     which `estimated_on` rows were read to estimate the share there. `copies`: float32 (copies, kinds), the scores of
-    corrupted copies. `encoder`: whose vectors they learned from. `common`: answers to many instructions, shortened, and
-    to how many.
+    corrupted copies. `encoder`, `lm`: whose vectors and likelihoods they learned from. `common`: answers to many
+    instructions, shortened, and to how many.
     """
 
     judges: tuple[Judge, ...]
@@ -94,6 +95,7 @@ class Learned:
     encoder: EncoderMemory | None = None
     common: tuple[tuple[str, int], ...] = ()
     estimated_on: int | None = None
+    lm: LMMemory | None = None
 
     @property
     def broken_scores(self) -> npt.NDArray[np.float64]:
@@ -117,7 +119,7 @@ class Learned:
 
     def bare(self) -> Learned:
         """What the probabilities depend on, without what is only remembered."""
-        return replace(self, encoder=None, common=())
+        return replace(self, encoder=None, lm=None, common=())
 
 
 def learn(

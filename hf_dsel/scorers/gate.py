@@ -24,6 +24,7 @@ from hf_dsel.gate_rows import FEWEST, DrawnRows
 from hf_dsel.gate_turns import Turns, common_answers
 from hf_dsel.junk_share import about_width
 from hf_dsel.learning_input import check_loading, check_model, check_pool, need_trees, saved, whole
+from hf_dsel.lm_memory import LMMemory
 from hf_dsel.progress import count, say
 from hf_dsel.scorers import options
 from hf_dsel.scorers.causal_lm import CausalLM
@@ -82,7 +83,8 @@ class Gate:
         TooLittle: fewer than 300 different rows with an answer, or than 30 different answers.
         CannotTell: the embedder does not know the language, or cannot tell an answer from the answer to something else.
         NotFitted: called on a batch before it has learned.
-        hf_dsel.encoder_memory.OtherEncoder: loaded, and called with another embedder than it learned with.
+        hf_dsel.encoder_memory.OtherEncoder, hf_dsel.lm_memory.OtherLM: loaded, and called with another embedder, or
+            causal LM, than it learned with.
 
     Source: ours; negatives by rule are UniEval's idea (Zhong et al. 2022; survey §3.2). The estimate of the share:
         `hf_dsel.junk_share`.
@@ -145,7 +147,8 @@ class Gate:
         parts = parts_of(drawn.read, drawn.batch)
         learned = learn(drawn.read, parts, self.corruptions, models.measured, seed=self.seed, say=say)
         encoder = None if self._embed is None else EncoderMemory.of(self._embed)
-        return self._with(replace(learned, encoder=encoder), models, drawn.turns)
+        lm = None if self._lm is None else LMMemory.of(self._lm)
+        return self._with(replace(learned, encoder=encoder, lm=lm), models, drawn.turns)
 
     def for_pool(self, dataset: Dataset) -> Self:
         """The same gate, learned as it is, with the share of junk and the kinds of it estimated in another pool.
@@ -303,7 +306,7 @@ class Gate:
         Args:
             path: the file.
             **chosen: another place of the same models, and where their columns are: `embedder`, `lm`, `embedding`,
-                `response_embedding`; and `side`. Another embedder than it learned with is refused when it is used.
+                `response_embedding`; and `side`. Other models than it learned with are refused when used.
 
         Raises:
             FileNotFoundError, IsADirectoryError: no such file, or a folder.
@@ -355,10 +358,12 @@ class Gate:
         return Models(vectors, None if self._lm is None else Likelihoods(self._lm, self._prefix))
 
     def _known_models(self) -> Models:
-        """The models, of which what they say from now on is forgotten; the encoder is the one that it learned with."""
+        """The models that it learned with, of which what they say from now on is forgotten."""
         if self._models is None:  # loaded, or come from another process
             if self.learned is not None and self.learned.encoder is not None and self._embed is not None:
                 self.learned.encoder.check(self._embed, type(self).__name__)
+            if self.learned is not None and self.learned.lm is not None and self._lm is not None:
+                self.learned.lm.check(self._lm, type(self).__name__)
             self._models = self._made_models()
         return self._models.continued()
 
